@@ -1,0 +1,112 @@
+//! What was normal: per feature the cells, their counts in the training data, and how such counts vary when nothing is wrong.
+//!
+//! A baseline is built once by `driftline baselines create`, travels in the model's bundle as JSON and is read at both ends:
+//! the agent needs the cells, the detector the rest. Immutable; another baseline is another release.
+
+use crate::list::{List, Text};
+use crate::sketch::{CELLS_MAX, Cells};
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON format.
+pub const FORMAT: u32 = 1;
+/// Longest feature name in bytes. Free text: it is a column name of the user's table.
+pub const FEATURE_NAME_BYTES_MAX: usize = 64;
+
+/// Where a watched number comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A model input, by its place in the sample.
+    Input(u16),
+    /// The index of the largest class score.
+    PredictedClass,
+    /// The largest class score.
+    Confidence,
+    /// A number that the model puts out, by its place.
+    Output(u16),
+}
+
+impl Role {
+    /// Whether this is one of the model's inputs.
+    pub fn is_input(self) -> bool {
+        matches!(self, Self::Input(_))
+    }
+}
+
+/// Long-run variance factors (phi, upper bounds; STATISTICS §3.2) of the five scores, in units of an independent sample's variance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Phi {
+    /// Of the location score.
+    pub location: f64,
+    /// Of the scale score.
+    pub scale: f64,
+    /// Of the share in the top cell.
+    pub top: f64,
+    /// Of the share in the bottom cell.
+    pub bottom: f64,
+    /// Of the share of missing readings; for categories, of every share.
+    pub share: f64,
+}
+
+impl Phi {
+    /// The factors of independent samples.
+    pub const INDEPENDENT: Self = Self { location: 1.0, scale: 1.0, top: 1.0, bottom: 1.0, share: 1.0 };
+}
+
+/// One watched feature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeatureBaseline {
+    /// Column name.
+    pub name: Text<FEATURE_NAME_BYTES_MAX>,
+    /// Unit for sentences, such as `°C`; may be empty.
+    pub unit: Text<16>,
+    /// Where it comes from.
+    pub role: Role,
+    /// The cells.
+    pub cells: Cells,
+    /// Training rows per cell.
+    pub counts: List<u32, CELLS_MAX>,
+    /// Training rows in which it was missing or not finite.
+    pub missing: u32,
+    /// Median of the training values.
+    pub median: f32,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub sd: f64,
+    /// The smallest.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+    /// How window means vary.
+    pub phi: Phi,
+    /// Between-device standard deviation of the mean location score; 0 when unknown.
+    pub omega: f64,
+    /// Smallest change worth an alarm, in standard deviations of the score.
+    pub tolerance: f64,
+    /// Why this feature is not watched; `None` when it is.
+    pub unwatched: Option<Text<160>>,
+}
+
+impl FeatureBaseline {
+    /// Training rows with a finite value.
+    pub fn rows(&self) -> u64 {
+        self.counts.iter().map(|&c| u64::from(c)).sum()
+    }
+}
+
+/// The baseline of a release. `L` is the owner's list type: each end brings its own storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline<L> {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Rows of the training table.
+    pub rows: u32,
+    /// Samples that a device's window is expected to hold; phi was estimated at this length.
+    pub window_samples: u32,
+    /// Inputs first, then outputs; the order of a window's sketches.
+    pub features: L,
+}
+
+/// Practical tolerance when the user gives none (STATISTICS §3.4c).
+pub const TOLERANCE_DEFAULT: f64 = 0.1;

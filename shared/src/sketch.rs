@@ -1,0 +1,267 @@
+//! The mergeable summary of one feature within one window: counts on fixed cells, what was missing, and moments.
+//!
+//! The cells are fixed by the baseline before anything is counted, so merging is integer addition: exact, in any
+//! order. Values outside the baseline's range fall in the two outer cells; `min` and `max` say how far they went.
+//! No quantile sketch: with fixed edges every distance of `drift` is a function of the counts.
+
+use crate::list::List;
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+/// Most cells of one sketch. 22 are used for numbers (20 inner, and one of 1 % at either end).
+pub const CELLS_MAX: usize = 24;
+/// Most edges between cells.
+pub const EDGES_MAX: usize = CELLS_MAX - 1;
+
+/// How a value finds its cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cells {
+    /// Ascending edges; cell `k` holds `(edge[k-1], edge[k]]`.
+    Edges(List<f32, EDGES_MAX>),
+    /// Whole numbers `0..n` are cells of their own; one more cell counts everything else ("never seen").
+    Categories(u8),
+}
+
+impl Cells {
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Edges(edges) => edges.len() + 1,
+            Self::Categories(n) => usize::from(*n) + 1,
+        }
+    }
+
+    /// Never: there is always at least one cell.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The cell of a finite value. Comparisons are summed rather than searched: at most 23 of them, no branch.
+    #[inline]
+    pub fn of(&self, value: f32) -> usize {
+        match self {
+            Self::Edges(edges) => edges.iter().map(|&edge| usize::from(value > edge)).sum(),
+            Self::Categories(n) => {
+                let whole = value as usize;
+                if value >= 0.0 && whole < usize::from(*n) && whole as f32 == value { whole } else { usize::from(*n) }
+            }
+        }
+    }
+}
+
+/// Count, mean, sum of squared deviations, smallest and largest of the finite values.
+#[derive(Debug, Clone, Copy, PartialEq, Encode, Decode)]
+pub struct Moments {
+    /// Finite values counted.
+    pub n: u64,
+    /// Their mean; 0 when there are none.
+    pub mean: f64,
+    /// Their summed squared deviation from the mean.
+    pub m2: f64,
+    /// The smallest; +inf when there are none.
+    pub min: f32,
+    /// The largest; -inf when there are none.
+    pub max: f32,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { n: 0, mean: 0.0, m2: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+    }
+}
+
+impl Moments {
+    /// Adds one finite value (Welford 1962).
+    #[inline]
+    pub fn add(&mut self, value: f32) {
+        self.n += 1;
+        let x = f64::from(value);
+        let delta = x - self.mean;
+        self.mean += delta / self.n as f64;
+        self.m2 += delta * (x - self.mean);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Adds what `other` summarises (Chan, Golub, LeVeque 1979).
+    pub fn merge(&mut self, other: &Self) {
+        if other.n == 0 {
+            return;
+        }
+        let n = self.n + other.n;
+        let delta = other.mean - self.mean;
+        let share = other.n as f64 / n as f64;
+        self.mean += delta * share;
+        self.m2 += other.m2 + delta * delta * self.n as f64 * share;
+        self.n = n;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// Standard deviation with divisor n; 0 below two values.
+    pub fn sd(&self) -> f64 {
+        if self.n < 2 { 0.0 } else { libm::sqrt((self.m2 / self.n as f64).max(0.0)) }
+    }
+}
+
+/// The summary of one feature within one window. `K` is the capacity in cells and part of the type, so that
+/// sketches of different capacity cannot meet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sketch<const K: usize = CELLS_MAX> {
+    counts: heapless::Vec<u32, K>,
+    missing: u32,
+    non_finite: u32,
+    moments: Moments,
+}
+
+impl<const K: usize> Sketch<K> {
+    /// An empty sketch of `cells` cells (at most `K`).
+    pub fn new(cells: usize) -> Self {
+        let mut counts = heapless::Vec::new();
+        counts.resize(cells.min(K), 0).expect("never more than K cells");
+        Self { counts, missing: 0, non_finite: 0, moments: Moments::default() }
+    }
+
+    /// A sketch from its parts, as they come off the wire.
+    pub fn from_parts(counts: heapless::Vec<u32, K>, missing: u32, non_finite: u32, moments: Moments) -> Self {
+        Self { counts, missing, non_finite, moments }
+    }
+
+    /// Counts one value. NaN is a missing reading, ±inf a broken one; neither reaches the cells or the moments.
+    #[inline]
+    pub fn add(&mut self, cells: &Cells, value: f32) {
+        if value.is_finite() {
+            if let Some(count) = self.counts.get_mut(cells.of(value)) {
+                *count = count.saturating_add(1);
+            }
+            self.moments.add(value);
+        } else if value.is_nan() {
+            self.missing = self.missing.saturating_add(1);
+        } else {
+            self.non_finite = self.non_finite.saturating_add(1);
+        }
+    }
+
+    /// Adds what `other` counted. Refused when the cells differ in number: then the baselines differ too.
+    pub fn merge(&mut self, other: &Self) -> Result<(), CellsDiffer> {
+        if self.counts.len() != other.counts.len() {
+            return Err(CellsDiffer);
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        self.missing = self.missing.saturating_add(other.missing);
+        self.non_finite = self.non_finite.saturating_add(other.non_finite);
+        self.moments.merge(&other.moments);
+        Ok(())
+    }
+
+    /// Empties the sketch, keeping its cells.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+        self.missing = 0;
+        self.non_finite = 0;
+        self.moments = Moments::default();
+    }
+
+    /// Finite values per cell.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
+    /// Readings that were not there.
+    pub fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    /// Readings that were ±inf.
+    pub fn non_finite(&self) -> u32 {
+        self.non_finite
+    }
+
+    /// Moments of the finite values.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// Finite values counted.
+    pub fn n(&self) -> u64 {
+        self.counts.iter().map(|&c| u64::from(c)).sum()
+    }
+}
+
+/// Two sketches that do not count on the same cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellsDiffer;
+
+impl core::fmt::Display for CellsDiffer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the sketches count on different cells, so they come from different baselines")
+    }
+}
+
+impl core::error::Error for CellsDiffer {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn edges(values: &[f32]) -> Cells {
+        Cells::Edges(values.iter().copied().collect())
+    }
+
+    #[test]
+    fn a_value_on_an_edge_belongs_below_it() {
+        let cells = edges(&[1.0, 2.0]);
+        let found: Vec<usize> = [0.0, 1.0, 1.5, 2.0, 3.0].iter().map(|&v| cells.of(v)).collect();
+        assert_eq!(found, [0, 0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn categories_outside_fall_in_the_last_cell() {
+        let cells = Cells::Categories(3);
+        let found: Vec<usize> = [0.0, 2.0, 3.0, -1.0, 0.5, 1e30].iter().map(|&v| cells.of(v)).collect();
+        assert_eq!(found, [0, 2, 3, 3, 3, 3]);
+    }
+
+    #[test]
+    fn different_cells_do_not_merge() {
+        let mut a = Sketch::<24>::new(3);
+        assert_eq!(a.merge(&Sketch::new(4)), Err(CellsDiffer));
+    }
+
+    fn sketch_of(cells: &Cells, values: &[f32]) -> Sketch {
+        let mut sketch = Sketch::new(cells.len());
+        values.iter().for_each(|&v| sketch.add(cells, v));
+        sketch
+    }
+
+    proptest! {
+        #[test]
+        fn merging_equals_counting_everything(a in prop::collection::vec(reading(), 0..60), b in prop::collection::vec(reading(), 0..60)) {
+            let cells = edges(&[-1.0, -0.5, 0.0, 0.5, 1.0]);
+            let mut ab = sketch_of(&cells, &a);
+            ab.merge(&sketch_of(&cells, &b)).unwrap();
+            let mut ba = sketch_of(&cells, &b);
+            ba.merge(&sketch_of(&cells, &a)).unwrap();
+            let both: Vec<f32> = a.iter().chain(&b).copied().collect();
+            let whole = sketch_of(&cells, &both);
+            prop_assert_eq!(ab.counts(), whole.counts());
+            prop_assert_eq!(ab.counts(), ba.counts());
+            prop_assert_eq!(ab.missing(), whole.missing());
+            prop_assert_eq!(ab.non_finite(), whole.non_finite());
+            prop_assert_eq!(ab.n() + u64::from(ab.missing() + ab.non_finite()), both.len() as u64);
+            let scale = whole.moments().sd().max(1.0);
+            prop_assert!((ab.moments().mean - whole.moments().mean).abs() < 1e-9 * scale);
+            prop_assert!((ab.moments().sd() - whole.moments().sd()).abs() < 1e-7 * scale);
+        }
+    }
+
+    fn reading() -> impl Strategy<Value = f32> {
+        prop_oneof![8 => -3.0f32..3.0, 1 => Just(f32::NAN), 1 => Just(f32::INFINITY)]
+    }
+}

@@ -1,0 +1,107 @@
+//! One tumbling window of event time on one device: a sketch per watched feature, and how many samples were not taken.
+//!
+//! Features are numbered as in the baseline of the release that was running; inputs first, then what is watched of the
+//! outputs. When the release changes, the window ends.
+
+use crate::sketch::{Cells, CellsDiffer, Sketch};
+use crate::units::{ReleaseId, WallMs};
+
+/// Most features, inputs and outputs together, of one model.
+pub const FEATURES_MAX: usize = 256;
+
+/// Samples that did not reach the sketches, by reason. They travel with the window, so that loss is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
+pub struct Refused {
+    /// Wrong number of columns, text where a number belongs, or unreadable.
+    pub malformed: u32,
+    /// The event time lies before the open window.
+    pub late: u32,
+    /// The model gave an error.
+    pub inference: u32,
+}
+
+impl Refused {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        u64::from(self.malformed) + u64::from(self.late) + u64::from(self.inference)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.malformed = self.malformed.saturating_add(other.malformed);
+        self.late = self.late.saturating_add(other.late);
+        self.inference = self.inference.saturating_add(other.inference);
+    }
+}
+
+/// A window with room for `F` features.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window<const F: usize = FEATURES_MAX> {
+    /// Which model, baseline and schema it was counted under.
+    pub release: ReleaseId,
+    /// First millisecond of the span.
+    pub start: WallMs,
+    /// Length of the span.
+    pub span_ms: u32,
+    /// Samples in the sketches.
+    pub samples: u32,
+    /// Samples that are not.
+    pub refused: Refused,
+    /// Samples whose true label was known on the device.
+    pub labelled: u32,
+    /// Those among them that the model got right.
+    pub correct: u32,
+    /// One sketch per feature, in the baseline's order.
+    pub sketches: heapless::Vec<Sketch, F>,
+}
+
+impl<const F: usize> Window<F> {
+    /// An empty window for features with these cells (the first `F` of them).
+    pub fn new<'a>(release: ReleaseId, start: WallMs, span_ms: u32, cells: impl Iterator<Item = &'a Cells>) -> Self {
+        let sketches = cells.take(F).map(|c| Sketch::new(c.len())).collect();
+        Self { release, start, span_ms, samples: 0, refused: Refused::default(), labelled: 0, correct: 0, sketches }
+    }
+
+    /// Counts one sample: `values` in the order of `cells`. Allocates nothing.
+    #[inline]
+    pub fn add<'a>(&mut self, cells: impl Iterator<Item = &'a Cells>, values: impl Iterator<Item = f32>) {
+        for ((sketch, cells), value) in self.sketches.iter_mut().zip(cells).zip(values) {
+            sketch.add(cells, value);
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    /// Adds a window of the same release; the span grows to cover both.
+    pub fn merge(&mut self, other: &Self) -> Result<(), CellsDiffer> {
+        let same_cells = self.sketches.len() == other.sketches.len()
+            && self.sketches.iter().zip(&other.sketches).all(|(a, b)| a.counts().len() == b.counts().len());
+        if self.release != other.release || !same_cells {
+            return Err(CellsDiffer);
+        }
+        for (mine, theirs) in self.sketches.iter_mut().zip(&other.sketches) {
+            mine.merge(theirs)?;
+        }
+        let end = (self.start.0 + u64::from(self.span_ms)).max(other.start.0 + u64::from(other.span_ms));
+        self.start = self.start.min(other.start);
+        self.span_ms = u32::try_from(end - self.start.0).unwrap_or(u32::MAX);
+        self.samples = self.samples.saturating_add(other.samples);
+        self.refused.merge(&other.refused);
+        self.labelled = self.labelled.saturating_add(other.labelled);
+        self.correct = self.correct.saturating_add(other.correct);
+        Ok(())
+    }
+
+    /// Empties the window for the span that begins at `start`, keeping cells and release.
+    pub fn restart(&mut self, start: WallMs) {
+        self.start = start;
+        self.samples = 0;
+        self.refused = Refused::default();
+        self.labelled = 0;
+        self.correct = 0;
+        self.sketches.iter_mut().for_each(Sketch::clear);
+    }
+}
+
+/// The start of the tumbling window of `span_ms` that holds `at`.
+pub fn slot_start(at: WallMs, span_ms: u32) -> WallMs {
+    WallMs(at.0 - at.0 % u64::from(span_ms.max(1)))
+}

@@ -1,0 +1,204 @@
+//! The small messages: who a device is, what it is asked to run, what became of it, and what has been stored.
+
+use super::{Kind, TooLarge, write_with};
+use crate::list::{List, Text};
+use crate::manifest::{Digest, MANIFEST_BYTES_MAX};
+use crate::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs};
+use bincode::{Decode, Encode};
+
+/// Labels of a device, such as `site=busan`.
+pub const LABELS_MAX: usize = 16;
+/// Bytes of a file in one [`Block`].
+pub const BLOCK_BYTES_MAX: usize = 32 * 1024;
+
+/// A label of a device.
+pub type Label = (Name, Text<64>);
+
+/// What a device says of itself when it connects; retained.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Birth {
+    /// The agent's version.
+    pub agent_version: Text<32>,
+    /// The life of its spool.
+    pub stream: Stream,
+    /// How often it has connected; a [`Death`] counts only with the same number.
+    pub connection: u64,
+    /// The release that answers now.
+    pub release: Option<ReleaseId>,
+    /// The last desired state it accepted.
+    pub generation: Generation,
+    /// Its labels.
+    pub labels: List<Label, LABELS_MAX>,
+    /// Its spool and sources, in numbers.
+    pub ledger: Ledger,
+}
+
+/// A device's own account. Holds at every moment: `taken = in windows + refused`, `closed = acknowledged + evicted + waiting`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Ledger {
+    /// Samples that sources handed over.
+    pub samples_taken: u64,
+    /// Samples sketched into a window.
+    pub samples_in_windows: u64,
+    /// Samples that were not.
+    pub samples_refused: u64,
+    /// Windows closed.
+    pub windows_closed: u64,
+    /// Windows whose frame the collector has acknowledged.
+    pub windows_acknowledged: u64,
+    /// Windows given up for want of room.
+    pub windows_evicted: u64,
+    /// Windows that wait for their acknowledgement.
+    pub windows_waiting: u64,
+}
+
+/// A connection that ended; the broker sends it as the last will, retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Death {
+    /// The connection that ended.
+    pub connection: u64,
+}
+
+/// Numbers `lo..=hi` of a stream that will never come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Gap {
+    /// The stream.
+    pub stream: Stream,
+    /// First number.
+    pub lo: Seq,
+    /// Last number.
+    pub hi: Seq,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why numbers never come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum GapReason {
+    /// The spool was full.
+    Evicted,
+    /// The record on disk was damaged.
+    Corrupt,
+}
+
+/// How far a release has come on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum SlotState {
+    /// The device knows of it.
+    Offered,
+    /// Its files are being fetched.
+    Fetching,
+    /// Every file is there and matches its digest; the model loads and gives its golden outputs.
+    Staged,
+    /// It runs beside the active model on live samples.
+    Trial,
+    /// It answers; the model before it is kept.
+    ActiveUncommitted,
+    /// It stays.
+    Committed,
+    /// It was active or on trial and failed; the model before it answers.
+    RolledBack,
+    /// It could not be fetched, verified or loaded.
+    Failed,
+}
+
+/// Something that happened on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Event {
+    /// A release changed state.
+    Slot {
+        /// The desired state this answers.
+        generation: Generation,
+        /// Which release.
+        release: ReleaseId,
+        /// Where it is now.
+        state: SlotState,
+        /// Why, for the last two states; else empty.
+        reason: Text<200>,
+    },
+}
+
+/// Something a device asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Part of a file.
+    Block {
+        /// The file.
+        file: Digest,
+        /// From which byte.
+        offset: u64,
+        /// How many bytes at most.
+        bytes: u32,
+    },
+    /// The desired state, because it may have been missed.
+    Desired,
+}
+
+/// What the collector tells one device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "no allocator here; the large variant is rare and short-lived")]
+pub enum ToDevice {
+    /// Every frame up to `through` is stored.
+    Ack {
+        /// Whose numbers.
+        stream: Stream,
+        /// The last of the unbroken run.
+        through: Seq,
+        /// The collector's time.
+        wall: WallMs,
+    },
+    /// Run this release.
+    Desired {
+        /// Refused when older than one already seen.
+        generation: Generation,
+        /// The manifest's exact bytes.
+        manifest: List<u8, MANIFEST_BYTES_MAX>,
+    },
+}
+
+/// State of the collector; retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Host {
+    /// Grows with every start.
+    pub epoch: u64,
+    /// Whether it takes frames.
+    pub online: bool,
+    /// Devices should wait this long between frames when not zero.
+    pub slow_down_s: u32,
+}
+
+/// Part of a file, borrowed from its frame: digest, offset as u64, then the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// The file.
+    pub file: Digest,
+    /// Where the bytes belong.
+    pub offset: u64,
+    /// At most [`BLOCK_BYTES_MAX`].
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Reads a block frame's payload; `None` when it is too short or too long.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let (file, rest) = payload.split_first_chunk::<32>()?;
+        let (offset, bytes) = rest.split_first_chunk::<8>()?;
+        (bytes.len() <= BLOCK_BYTES_MAX).then_some(Self {
+            file: Digest(*file),
+            offset: u64::from_le_bytes(*offset),
+            bytes,
+        })
+    }
+
+    /// Writes the frame and returns its length.
+    pub fn write(&self, buffer: &mut [u8]) -> Result<usize, TooLarge> {
+        write_with(Kind::Block, buffer, |payload| {
+            let len = 40 + self.bytes.len();
+            let payload = payload.get_mut(..len)?;
+            payload[..32].copy_from_slice(&self.file.0);
+            payload[32..40].copy_from_slice(&self.offset.to_le_bytes());
+            payload[40..].copy_from_slice(self.bytes);
+            Some(len)
+        })
+    }
+}

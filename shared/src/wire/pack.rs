@@ -1,0 +1,343 @@
+//! The packed form of windows: about 24 bytes per feature of a window of 60 samples.
+//!
+//! Payload of a frame of windows: bincode varints `stream`, `seq`, `windows`, then each window: `release`, `start`, `span_ms`,
+//! `samples`, the three refused counts, `labelled`, `correct`, `features`, then per feature
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | bits 0-4: width `w` of a count in bits (0-31); bit 5: cells follow; bit 6: missing counts follow; bit 7: moments follow |
+//! | 1 | cells `k` (only with bit 5; else as in the sketch before) |
+//! | ceil(k·w/8) | counts, `w` bits each, least significant bit first |
+//! | varint ×2 | missing, not finite (only with bit 6) |
+//! | 4+4+2+2 | mean f32, standard deviation f32, smallest and largest as bfloat16 rounded outwards (only with bit 7) |
+//!
+//! Means and deviations lose what f32 loses; counts lose nothing below 2^31,
+//! where they stop. Bounds are rounded outwards so that they stay bounds.
+
+use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, write_with};
+use crate::sketch::{CELLS_MAX, Moments, Sketch};
+use crate::units::{ReleaseId, Seq, Stream, WallMs};
+use crate::window::{Refused, Window};
+use bincode::{
+    Decode, Encode,
+    de::{Decoder, read::Reader},
+    enc::{Encoder, write::Writer},
+    error::{DecodeError, EncodeError},
+};
+
+const HAS_CELLS: u8 = 1 << 5;
+const HAS_MISSING: u8 = 1 << 6;
+const HAS_MOMENTS: u8 = 1 << 7;
+const WIDTH: u8 = HAS_CELLS - 1;
+const COUNT_MAX: u32 = i32::MAX as u32;
+const PACKED_BYTES_MAX: usize = CELLS_MAX * 4;
+
+/// Writes a frame of windows and returns its length.
+pub fn write<'a, const F: usize>(
+    stream: Stream,
+    seq: Seq,
+    windows: impl ExactSizeIterator<Item = &'a Window<F>>,
+    buffer: &mut [u8],
+) -> Result<usize, TooLarge> {
+    write_with(Kind::Windows, buffer, |payload| {
+        let count = u32::try_from(windows.len()).ok().filter(|&n| n <= WINDOWS_PER_FRAME_MAX)?;
+        let mut used = bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?;
+        for window in windows {
+            used += bincode::encode_into_slice(window, &mut payload[used..], bincode_config()).ok()?;
+        }
+        Some(used)
+    })
+}
+
+/// Writes one window as it stands in a frame and returns its length, so that a spool can keep windows before it knows
+/// how many will share a frame.
+pub fn encode<const F: usize>(window: &Window<F>, buffer: &mut [u8]) -> Result<usize, TooLarge> {
+    bincode::encode_into_slice(window, buffer, bincode_config()).map_err(|_| TooLarge)
+}
+
+/// Writes a frame of windows that [`encode`] wrote: the same bytes as [`write`] gives.
+pub fn write_encoded<'a>(
+    stream: Stream,
+    seq: Seq,
+    windows: impl ExactSizeIterator<Item = &'a [u8]>,
+    buffer: &mut [u8],
+) -> Result<usize, TooLarge> {
+    write_with(Kind::Windows, buffer, |payload| {
+        let count = u32::try_from(windows.len()).ok().filter(|&n| n <= WINDOWS_PER_FRAME_MAX)?;
+        let mut used = bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?;
+        for window in windows {
+            payload.get_mut(used..used + window.len())?.copy_from_slice(window);
+            used += window.len();
+        }
+        Some(used)
+    })
+}
+
+/// A frame of windows, decoded one window at a time.
+#[derive(Debug, Clone)]
+pub struct Windows<'a> {
+    /// The sender's stream.
+    pub stream: Stream,
+    /// The frame's number.
+    pub seq: Seq,
+    left: u32,
+    rest: &'a [u8],
+}
+
+impl<'a> Windows<'a> {
+    /// Reads the head of a [`Kind::Windows`] payload.
+    pub fn open(payload: &'a [u8]) -> Option<Self> {
+        let ((stream, seq, left), used): ((Stream, Seq, u32), usize) =
+            bincode::decode_from_slice(payload, bincode_config()).ok()?;
+        (left <= WINDOWS_PER_FRAME_MAX).then(|| Self { stream, seq, left, rest: &payload[used..] })
+    }
+
+    /// The next window; `Ok(None)` after the last when nothing follows it.
+    #[expect(clippy::should_implement_trait, reason = "generic in the capacity, fallible")]
+    pub fn next<const F: usize>(&mut self) -> Result<Option<Window<F>>, super::Malformed> {
+        if self.left == 0 {
+            return if self.rest.is_empty() { Ok(None) } else { Err(super::Malformed::Payload) };
+        }
+        let (window, used) =
+            bincode::decode_from_slice(self.rest, bincode_config()).map_err(|_| super::Malformed::Payload)?;
+        self.left -= 1;
+        self.rest = &self.rest[used..];
+        Ok(Some(window))
+    }
+}
+
+impl<const F: usize> Encode for Window<F> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.release, self.start, self.span_ms, self.samples).encode(encoder)?;
+        (self.refused, self.labelled, self.correct, self.sketches.len() as u32).encode(encoder)?;
+        let mut cells = 0;
+        self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut cells, encoder))
+    }
+}
+
+impl<C, const F: usize> Decode<C> for Window<F> {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (release, start, span_ms, samples) = <(ReleaseId, WallMs, u32, u32)>::decode(decoder)?;
+        let (refused, labelled, correct, features) = <(Refused, u32, u32, u32)>::decode(decoder)?;
+        let mut sketches = heapless::Vec::new();
+        let mut cells = 0;
+        for _ in 0..features {
+            let sketch = decode_sketch(&mut cells, decoder)?;
+            sketches.push(sketch).map_err(|_| DecodeError::Other("a window has too many features"))?;
+        }
+        Ok(Self { release, start, span_ms, samples, refused, labelled, correct, sketches })
+    }
+}
+
+impl<'de, C, const F: usize> bincode::BorrowDecode<'de, C> for Window<F> {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
+    }
+}
+
+/// `cells` is the number of cells of the sketch before, and then of this one.
+fn encode_sketch<E: Encoder>(sketch: &Sketch, cells: &mut usize, encoder: &mut E) -> Result<(), EncodeError> {
+    let counts = sketch.counts();
+    let width = 32 - counts.iter().fold(0, |all, &c| all | c.min(COUNT_MAX)).leading_zeros();
+    let has_cells = counts.len() != *cells;
+    *cells = counts.len();
+    let has_missing = sketch.missing() > 0 || sketch.non_finite() > 0;
+    let has_moments = sketch.moments().n > 0;
+    let flags = (u8::from(has_cells) * HAS_CELLS)
+        | (u8::from(has_missing) * HAS_MISSING)
+        | (u8::from(has_moments) * HAS_MOMENTS);
+    let mut packed = [0u8; PACKED_BYTES_MAX];
+    let mut bit = 0usize;
+    for &count in counts {
+        for i in 0..width as usize {
+            packed[(bit + i) / 8] |= (((count.min(COUNT_MAX) >> i) & 1) as u8) << ((bit + i) % 8);
+        }
+        bit += width as usize;
+    }
+    let writer = encoder.writer();
+    writer.write(&[width as u8 | flags])?;
+    if has_cells {
+        writer.write(&[counts.len() as u8])?;
+    }
+    writer.write(&packed[..bit.div_ceil(8)])?;
+    if has_missing {
+        (sketch.missing(), sketch.non_finite()).encode(encoder)?;
+    }
+    if has_moments {
+        let moments = sketch.moments();
+        let writer = encoder.writer();
+        writer.write(&(moments.mean as f32).to_le_bytes())?;
+        writer.write(&(moments.sd() as f32).to_le_bytes())?;
+        writer.write(&bfloat16_below(moments.min).to_le_bytes())?;
+        writer.write(&bfloat16_above(moments.max).to_le_bytes())?;
+    }
+    Ok(())
+}
+
+fn decode_sketch<D: Decoder>(cells_before: &mut usize, decoder: &mut D) -> Result<Sketch, DecodeError> {
+    let [head] = take(decoder)?;
+    let width = usize::from(head & WIDTH);
+    if head & HAS_CELLS != 0 {
+        let [cells] = take(decoder)?;
+        *cells_before = usize::from(cells);
+    }
+    let cells = *cells_before;
+    if cells > CELLS_MAX {
+        return Err(DecodeError::Other("a sketch has too many cells"));
+    }
+    let mut packed = [0u8; PACKED_BYTES_MAX];
+    let bytes = (cells * width).div_ceil(8);
+    decoder.claim_bytes_read(bytes)?;
+    decoder.reader().read(&mut packed[..bytes])?;
+    let bit = |at: usize| u32::from((packed[at / 8] >> (at % 8)) & 1);
+    let counts: heapless::Vec<u32, CELLS_MAX> =
+        (0..cells).map(|k| (0..width).map(|i| bit(k * width + i) << i).sum()).collect();
+    let (missing, non_finite) = if head & HAS_MISSING != 0 { Decode::decode(decoder)? } else { (0, 0) };
+    let n = counts.iter().map(|&c| u64::from(c)).sum();
+    let has_moments = head & HAS_MOMENTS != 0;
+    if has_moments != (n > 0) {
+        return Err(DecodeError::Other("a sketch's moments do not fit its counts"));
+    }
+    let moments = if has_moments { decode_moments(decoder, n)? } else { Moments::default() };
+    Ok(Sketch::from_parts(counts, missing, non_finite, moments))
+}
+
+fn decode_moments<D: Decoder>(decoder: &mut D, n: u64) -> Result<Moments, DecodeError> {
+    let mean = f32::from_le_bytes(take(decoder)?);
+    let sd = f32::from_le_bytes(take(decoder)?);
+    let min = from_bfloat16(u16::from_le_bytes(take(decoder)?));
+    let max = from_bfloat16(u16::from_le_bytes(take(decoder)?));
+    // f32 rounding may put the mean of equal values just outside exact bounds, but never outside rounded ones.
+    if !mean.is_finite() || !sd.is_finite() || sd < 0.0 || !(min <= max) {
+        return Err(DecodeError::Other("a sketch's moments are impossible"));
+    }
+    let m2 = f64::from(sd) * f64::from(sd) * n as f64;
+    Ok(Moments { n, mean: f64::from(mean), m2, min, max })
+}
+
+fn take<const N: usize, D: Decoder>(decoder: &mut D) -> Result<[u8; N], DecodeError> {
+    let mut bytes = [0u8; N];
+    decoder.claim_bytes_read(N)?;
+    decoder.reader().read(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The upper half of an f32, the smallest bfloat16 not below `x`.
+fn bfloat16_above(x: f32) -> u16 {
+    let bits = x.to_bits();
+    // Dropping bits moves towards zero, which is up for negative numbers already.
+    let up = if x > 0.0 { bits.saturating_add(0xffff) } else { bits };
+    (up >> 16) as u16
+}
+
+fn bfloat16_below(x: f32) -> u16 {
+    bfloat16_above(-x) ^ 0x8000
+}
+
+fn from_bfloat16(half: u16) -> f32 {
+    f32::from_bits(u32::from(half) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::sketch::Cells;
+    use crate::wire::{FRAME_BYTES_MAX, Frame};
+    use proptest::prelude::*;
+    use std::vec::Vec;
+    use std::{boxed::Box, vec};
+
+    type Small = Window<32>;
+
+    fn cells() -> Vec<Cells> {
+        let edges = [-2.3, -1.6, -1.3, -1.0, -0.8, -0.7, -0.5, -0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4, 0.5, 0.7, 0.8, 1.0, 1.3, 1.6, 2.3];
+        vec![Cells::Edges(edges.into_iter().collect()); 20]
+    }
+
+    fn window(seed: u64, samples: u32, missing: bool) -> Box<Small> {
+        let cells = cells();
+        let mut w = Box::new(Small::new(ReleaseId(0x0123_4567_89ab_cdef), WallMs(1_795_300_000_000), 60_000, cells.iter()));
+        let mut state = seed;
+        for _ in 0..samples {
+            let values = (0..20).map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let u = (state >> 33) as f32 / (1u64 << 31) as f32;
+                // Logistic quantiles: near enough to the normal law the edges stand for.
+                if missing && u < 0.1 { f32::NAN } else { 0.5 * libm::logf((u + 1e-6) / (1.0 - u + 1e-6)) }
+            });
+            w.add(cells.iter(), values);
+        }
+        w
+    }
+
+    #[test]
+    fn twenty_features_of_sixty_samples_fit_in_512_bytes() {
+        let mut buffer = vec![0; FRAME_BYTES_MAX];
+        let len = write(Stream(u64::MAX), Seq(1_000_000), [&*window(7, 60, false)].into_iter(), &mut buffer).unwrap();
+        assert!(len <= 512, "{len} bytes");
+    }
+
+    #[test]
+    fn windows_encoded_one_by_one_make_the_same_frame() {
+        let windows = [window(1, 60, false), window(2, 7, true)];
+        let mut whole = vec![0; FRAME_BYTES_MAX];
+        let len = write(Stream(3), Seq(4), windows.iter().map(|w| &**w), &mut whole).unwrap();
+        let pieces: Vec<Vec<u8>> = windows
+            .iter()
+            .map(|w| {
+                let mut piece = vec![0; FRAME_BYTES_MAX];
+                let len = encode(w, &mut piece).unwrap();
+                piece.truncate(len);
+                piece
+            })
+            .collect();
+        let mut joined = vec![0; FRAME_BYTES_MAX];
+        let joined_len = write_encoded(Stream(3), Seq(4), pieces.iter().map(Vec::as_slice), &mut joined).unwrap();
+        assert_eq!(whole[..len], joined[..joined_len]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_survives_the_wire(seed: u64, samples in 0u32..300, missing: bool) {
+            let sent = window(seed, samples, missing);
+            let mut buffer = vec![0; FRAME_BYTES_MAX];
+            let len = write(Stream(seed), Seq(9), [&*sent].into_iter(), &mut buffer).unwrap();
+            let frame = Frame::parse(&buffer[..len]).unwrap();
+            let mut windows = Windows::open(frame.payload).unwrap();
+            let got: Small = windows.next().unwrap().unwrap();
+            prop_assert_eq!(windows.next::<32>(), Ok(None));
+            prop_assert_eq!((windows.stream, windows.seq), (Stream(seed), Seq(9)));
+            prop_assert_eq!((got.samples, got.start, got.release), (sent.samples, sent.start, sent.release));
+            for (a, b) in got.sketches.iter().zip(&sent.sketches) {
+                prop_assert_eq!(a.counts(), b.counts());
+                prop_assert_eq!((a.missing(), a.non_finite()), (b.missing(), b.non_finite()));
+                prop_assert!((a.moments().mean - b.moments().mean).abs() < 1e-6);
+                prop_assert!((a.moments().sd() - b.moments().sd()).abs() < 1e-6);
+                prop_assert!(a.moments().min <= b.moments().min && a.moments().max >= b.moments().max);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(mut windows) = Windows::open(&bytes) {
+                while let Ok(Some(_)) = windows.next::<32>() {}
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(seed: u64, bit in 0usize..3000) {
+            let mut buffer = vec![0; FRAME_BYTES_MAX];
+            let len = write(Stream(1), Seq(1), [&*window(seed, 60, false)].into_iter(), &mut buffer).unwrap();
+            let bit = bit % (len * 8);
+            buffer[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(Frame::parse(&buffer[..len]).is_err());
+        }
+
+        #[test]
+        fn bounds_are_rounded_outwards(x in any::<f32>().prop_filter("finite", |x| x.is_finite())) {
+            prop_assert!(from_bfloat16(bfloat16_above(x)) >= x);
+            prop_assert!(from_bfloat16(bfloat16_below(x)) <= x);
+        }
+    }
+}
