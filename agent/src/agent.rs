@@ -1,0 +1,397 @@
+//! The whole agent as one state machine: samples and messages in, messages and actions out, no clock, disk or network.
+//!
+//! The driver in `io::driver` owns the models, infers, and calls `handle`; then it does what `poll_output` says, and publishes what
+//! `poll_publish` gives while the link has room, so that nothing is queued beyond that. The simulator drives the same
+//! machine from a priority queue. The ledger holds after every call: taken = in windows + refused, and
+//! closed = acknowledged + evicted + waiting.
+
+use crate::inference::Outputs;
+use crate::observe::Profile;
+use crate::slot::{Action, Proof, SlotFile, Slots};
+use crate::spool::{Acknowledged, Spool};
+use crate::uplink::{Say, Uplink};
+use crate::windows::{Observation, Taken, Windows};
+use bytes::Bytes;
+use driftline_shared::list::{List, Text};
+use driftline_shared::manifest::Digest;
+use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs};
+use driftline_shared::wire::messages::{Birth, Block, Death, Host, LABELS_MAX, Label, Ledger, ToDevice};
+use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
+use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What an agent is told once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The fleet.
+    pub fleet: Name,
+    /// This device.
+    pub device: Name,
+    /// Its labels.
+    pub labels: List<Label, LABELS_MAX>,
+    /// The life of its spool: random.
+    pub stream: Stream,
+    /// Samples after which a window closes early.
+    pub window_samples_max: u32,
+    /// Frames the spool keeps.
+    pub spool_frames_max: u32,
+    /// How a release proves itself.
+    pub proof: Proof,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A sample was taken and answered.
+    Sample(Sample<'a>),
+    /// So many rows could not be read.
+    Malformed(u32),
+    /// The link is up; the number is in its will.
+    LinkUp {
+        /// How often this device has connected.
+        connection: u64,
+    },
+    /// The link is down.
+    LinkDown,
+    /// A message arrived.
+    Message {
+        /// Its topic.
+        topic: &'a str,
+        /// Its bytes.
+        payload: &'a [u8],
+    },
+    /// A release was stored, loaded and checked, or could not be.
+    Staged {
+        /// Which.
+        digest: Digest,
+        /// What it watches, or why not.
+        result: Result<Arc<Profile>, String>,
+    },
+    /// A write of the slot file has ended.
+    Persisted {
+        /// Which.
+        number: u64,
+        /// How.
+        result: Result<(), String>,
+    },
+    /// The samples have ended, or the agent stops: what is open is closed.
+    Flush,
+    /// Time has passed.
+    Tick,
+}
+
+/// A sample with what the models made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// When it was sensed.
+    pub event_time: WallMs,
+    /// The model's inputs.
+    pub inputs: &'a [f32],
+    /// What the active model made of them.
+    pub outputs: Outputs<'a>,
+    /// What the model on trial made of them, when there is one.
+    pub trial: Option<Outputs<'a>>,
+    /// The true class, when it is known.
+    pub label: Option<u16>,
+}
+
+/// A message to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Bytes,
+    /// At least once, or at most once.
+    pub at_least_once: bool,
+    /// Whether the broker keeps it.
+    pub retain: bool,
+}
+
+/// Messages from outside that were no use, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MessagesRefused {
+    /// On a topic that was never subscribed.
+    pub topic: u64,
+    /// No frame, damaged, or of another version or kind.
+    pub malformed: u64,
+    /// Acknowledges another stream or numbers that were never sent.
+    pub acknowledgement: u64,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    commands_topic: String,
+    host_topic: String,
+    now: Now,
+    connection: u64,
+    slots: Slots,
+    windows: Option<Windows>,
+    spool: Spool,
+    uplink: Uplink,
+    samples_taken: u64,
+    samples_in_windows: u64,
+    samples_refused: u64,
+    messages_refused: MessagesRefused,
+    outputs: VecDeque<Action>,
+    scratch: Box<[u8]>,
+}
+
+impl Agent {
+    /// An agent with what was loaded at the start; `file` says how its slots stand.
+    pub fn new(now: Now, settings: Settings, file: SlotFile, active: Option<Arc<Profile>>) -> Self {
+        let topic = |leaf| device_topic(&settings, leaf);
+        let commands_topic = topic(Leaf::Commands);
+        let host_topic = HostTopic(&settings.fleet).to_string();
+        let spool = Spool::new(settings.stream, settings.spool_frames_max);
+        let windows = active.clone().map(|p| Windows::new(p, settings.window_samples_max, WallMs(0)));
+        let slots = Slots::new(file, active, settings.proof);
+        Self {
+            settings,
+            commands_topic,
+            host_topic,
+            now,
+            connection: 0,
+            slots,
+            windows,
+            spool,
+            uplink: Uplink::default(),
+            samples_taken: 0,
+            samples_in_windows: 0,
+            samples_refused: 0,
+            messages_refused: MessagesRefused::default(),
+            outputs: VecDeque::new(),
+            scratch: vec![0; FRAME_BYTES_MAX].into(),
+        }
+    }
+
+    /// Topics to subscribe to on every connection.
+    pub fn subscriptions(&self) -> [&str; 2] {
+        [&self.commands_topic, &self.host_topic]
+    }
+
+    /// Takes one input. Allocates nothing for a sample that closes no window.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.now = now;
+        match input {
+            Input::Sample(sample) => self.sample(&sample),
+            Input::Malformed(rows) => self.malformed(rows),
+            Input::LinkUp { connection } => {
+                self.connection = connection;
+                self.uplink.up(now.mono, &mut self.spool);
+                self.slots.link_up();
+            }
+            Input::LinkDown => self.uplink.down(),
+            Input::Message { topic, payload } => self.message(topic, payload),
+            Input::Staged { digest, result } => self.slots.staged(digest, result),
+            Input::Persisted { number, result } => self.slots.persisted(number, result),
+            Input::Flush => self.finish_window(),
+            Input::Tick => {}
+        }
+        self.advance();
+    }
+
+    /// The next thing the driver has to do with models or files.
+    pub fn poll_output(&mut self) -> Option<Action> {
+        self.outputs.pop_front()
+    }
+
+    /// The next message to publish; to be called only while the link takes messages.
+    pub fn poll_publish(&mut self) -> Option<Publish> {
+        if !self.uplink.is_up() {
+            return None;
+        }
+        // A block request before frames: a release should not wait behind a backlog.
+        if let Some(request) = self.slots.next_request(self.now.mono) {
+            return Some(self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer)));
+        }
+        let say = self.uplink.next(self.now.mono, &mut self.spool)?;
+        Some(match say {
+            Say::Birth => {
+                let birth = Box::new(self.birth());
+                self.publish(Leaf::Birth, |buffer| wire::write(Kind::Birth, &*birth, buffer))
+            }
+            Say::Event(event) => self.publish(Leaf::Events, |buffer| wire::write(Kind::Event, &event, buffer)),
+            Say::Request(request) => self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer)),
+            Say::Frame(payload) => {
+                let topic = device_topic(&self.settings, Leaf::Windows);
+                Publish { topic, payload, at_least_once: true, retain: false }
+            }
+        })
+    }
+
+    /// When `handle` is to be called with [`Input::Tick`] at the latest.
+    pub fn poll_at(&self) -> Option<MonoMs> {
+        let close = self.windows.as_ref().and_then(Windows::close_at);
+        let close = close.map(|at| self.now.mono.after(at.0.saturating_sub(self.now.wall.0)));
+        let slot = self.slots.poll_at(self.now.mono).filter(|_| self.uplink.is_up());
+        [close, slot, self.uplink.poll_at(&self.spool)].into_iter().flatten().min()
+    }
+
+    /// The agent's own account.
+    pub fn ledger(&self) -> Ledger {
+        let counts = self.spool.counts();
+        Ledger {
+            samples_taken: self.samples_taken,
+            samples_in_windows: self.samples_in_windows,
+            samples_refused: self.samples_refused,
+            windows_closed: counts.closed,
+            windows_acknowledged: counts.acknowledged,
+            windows_evicted: counts.evicted,
+            windows_waiting: self.spool.windows_waiting(),
+        }
+    }
+
+    /// Messages from outside that were no use.
+    pub fn messages_refused(&self) -> MessagesRefused {
+        self.messages_refused
+    }
+
+    /// The release that answers.
+    pub fn active(&self) -> Option<&Arc<Profile>> {
+        self.slots.active()
+    }
+
+    /// The life of this agent's spool.
+    pub fn stream(&self) -> Stream {
+        self.spool.stream()
+    }
+
+    /// Whether there is a link.
+    pub fn is_up(&self) -> bool {
+        self.uplink.is_up()
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) {
+        self.samples_taken += 1;
+        let observation = Observation {
+            event_time: sample.event_time,
+            inputs: sample.inputs,
+            outputs: sample.outputs,
+            label: sample.label,
+        };
+        let spool = &mut self.spool;
+        let taken = self.windows.as_mut().map(|windows| windows.add(&observation, &mut |w| spool.append(w)));
+        match taken {
+            Some(Taken::InWindow) => self.samples_in_windows += 1,
+            Some(Taken::Refused) | None => self.samples_refused += 1,
+        }
+        self.slots.sample(sample.outputs, sample.trial);
+    }
+
+    fn malformed(&mut self, rows: u32) {
+        self.samples_taken += u64::from(rows);
+        self.samples_refused += u64::from(rows);
+        if let Some(windows) = &mut self.windows {
+            windows.malformed(rows, self.now.wall);
+        }
+    }
+
+    fn message(&mut self, topic: &str, payload: &[u8]) {
+        let outcome = if topic == self.commands_topic {
+            self.command(payload)
+        } else if topic == self.host_topic {
+            Frame::parse(payload).and_then(|frame| frame.read::<Host>(Kind::Host)).map(|host| {
+                self.uplink.host(self.now.mono, host, &mut self.spool);
+            })
+        } else {
+            self.messages_refused.topic += 1;
+            return;
+        };
+        if outcome.is_err() {
+            self.messages_refused.malformed += 1;
+        }
+    }
+
+    fn command(&mut self, payload: &[u8]) -> Result<(), wire::Malformed> {
+        let frame = Frame::parse(payload)?;
+        if frame.kind == Kind::Block {
+            let block = Block::read(frame.payload).ok_or(wire::Malformed::Payload)?;
+            self.slots.block(&block);
+            return Ok(());
+        }
+        match frame.read::<ToDevice>(Kind::ToDevice)? {
+            ToDevice::Ack { stream, through, .. } => {
+                let outcome = self.uplink.acknowledge(self.now.mono, stream, through, &mut self.spool);
+                let foreign = matches!(outcome, Acknowledged::Foreign | Acknowledged::NeverSent);
+                self.messages_refused.acknowledgement += u64::from(foreign);
+            }
+            ToDevice::Desired { generation, manifest } => self.slots.desired(generation, &manifest),
+        }
+        Ok(())
+    }
+
+    /// Lets time pass in every part, and carries what one part says to the others.
+    fn advance(&mut self) {
+        let spool = &mut self.spool;
+        if let Some(windows) = &mut self.windows {
+            windows.tick(self.now.wall, &mut |w| spool.append(w));
+        }
+        self.uplink.tick(self.now.mono, &mut self.spool);
+        self.slots.tick();
+        while let Some(action) = self.slots.next_action() {
+            if matches!(action, Action::Switch | Action::Back) {
+                // Here and not when the driver gets to it: the next sample already belongs to the other release.
+                self.change_release();
+            }
+            self.outputs.push_back(action);
+        }
+        while let Some((event, lasting)) = self.slots.next_event() {
+            self.uplink.event(event, lasting);
+        }
+        debug_assert_eq!(self.samples_taken, self.samples_in_windows + self.samples_refused, "samples are accounted for");
+    }
+
+    fn change_release(&mut self) {
+        self.finish_window();
+        let floor = self.windows.as_ref().map_or(WallMs(0), Windows::floor);
+        let samples_max = self.settings.window_samples_max;
+        self.windows = self.slots.active().cloned().map(|p| Windows::new(p, samples_max, floor));
+        self.uplink.renew_birth();
+    }
+
+    fn finish_window(&mut self) {
+        let spool = &mut self.spool;
+        if let Some(windows) = &mut self.windows {
+            windows.finish(&mut |w| spool.append(w));
+        }
+    }
+
+    fn birth(&self) -> Birth {
+        Birth {
+            agent_version: Text::cut(env!("CARGO_PKG_VERSION")),
+            stream: self.spool.stream(),
+            connection: self.connection,
+            release: self.slots.active().map(|p| p.release),
+            generation: self.slots.generation(),
+            labels: self.settings.labels.clone(),
+            ledger: self.ledger(),
+        }
+    }
+
+    fn publish(&mut self, leaf: Leaf, write: impl FnOnce(&mut [u8]) -> Result<usize, wire::TooLarge>) -> Publish {
+        let len = write(&mut self.scratch).expect("every message has bounded parts that together fit a frame");
+        Publish {
+            topic: device_topic(&self.settings, leaf),
+            payload: Bytes::copy_from_slice(&self.scratch[..len]),
+            // A lost request is asked again; a lost answer costs no more.
+            at_least_once: leaf != Leaf::Requests,
+            retain: matches!(leaf, Leaf::Birth | Leaf::Death),
+        }
+    }
+}
+
+/// The last will for a connection, and the message of a graceful end.
+pub fn death(fleet: &Name, device: &Name, connection: u64) -> Publish {
+    let mut buffer = [0; 64];
+    let len = wire::write(Kind::Death, &Death { connection }, &mut buffer).expect("a number and a header fit");
+    let topic = DeviceTopic { fleet: fleet.clone(), device: device.clone(), leaf: Leaf::Death }.to_string();
+    Publish { topic, payload: Bytes::copy_from_slice(&buffer[..len]), at_least_once: true, retain: true }
+}
+
+fn device_topic(settings: &Settings, leaf: Leaf) -> String {
+    DeviceTopic { fleet: settings.fleet.clone(), device: settings.device.clone(), leaf }.to_string()
+}

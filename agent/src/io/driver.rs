@@ -1,0 +1,490 @@
+//! Runs one agent: a thread that infers and owns the state machine, and tasks that move bytes.
+//!
+//! The thread never waits for network or disk: messages, results of disk jobs and chunks of samples reach it through
+//! channels of fixed size, and it publishes only while the link has room. Used by `main.rs`, and by the collector's
+//! demo with twenty agents in one process.
+
+use super::clock::Clock;
+use super::jobs::{self, Done, JOBS_MAX, Job};
+use super::mqtt::{LinkEvent, LinkPublish};
+use super::source::{self, Fed, Feed};
+use super::start::{self, StartError, Started};
+use crate::agent::{self, Agent, Input, MessagesRefused, Publish, Sample, Settings};
+use crate::config::Config;
+use crate::inference::Model;
+use crate::slot::{Action, Proof};
+use crate::source::{Chunk, SourceError, Wanted};
+use driftline_shared::units::{Name, ReleaseId, Stream};
+use driftline_shared::wire::messages::Ledger;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Publishes between the thread and the link.
+const PUBLISHES_MAX: usize = 64;
+/// Link events between the link and the thread.
+const EVENTS_MAX: usize = 64;
+/// A finished source waits so long for the collector to acknowledge its last windows.
+const FINISH: Duration = Duration::from_secs(10);
+/// A stopped agent waits so long.
+const STOP: Duration = Duration::from_millis(1_500);
+/// The link gets so long to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(400);
+/// The thread shows that it lives at least so often.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Pause before room on a full link is looked for again, should its signal be missed.
+const BLOCKED: Duration = Duration::from_millis(100);
+
+/// What others see and touch while an agent runs.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Switches the pump simulator's sensor fault on.
+    pub fault: Arc<AtomicBool>,
+    /// Numbers that are kept up to date.
+    pub counters: Arc<Counters>,
+}
+
+/// Numbers of a running agent.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Samples taken.
+    pub samples: AtomicU64,
+    /// Windows closed.
+    pub windows_closed: AtomicU64,
+    /// Windows acknowledged.
+    pub windows_acknowledged: AtomicU64,
+    /// The release that answers, as [`ReleaseId`]; 0 for none.
+    pub release: AtomicU64,
+    /// Whether the link is up.
+    pub up: AtomicBool,
+    /// Grows while the thread lives.
+    pub heartbeat: AtomicU64,
+}
+
+/// How an agent ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Its account.
+    pub ledger: Ledger,
+    /// Messages from outside that were no use.
+    pub messages_refused: MessagesRefused,
+    /// Model and release that answered last.
+    pub release: Option<(Name, Name, ReleaseId)>,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let l = &self.ledger;
+        write!(
+            f,
+            "{} samples taken: {} in windows, {} refused; {} windows closed: {} acknowledged, {} evicted, {} not delivered",
+            l.samples_taken,
+            l.samples_in_windows,
+            l.samples_refused,
+            l.windows_closed,
+            l.windows_acknowledged,
+            l.windows_evicted,
+            l.windows_waiting
+        )
+    }
+}
+
+/// Why an agent could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its source failed.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// Its thread broke off.
+    #[error("the agent's thread broke off: this is a defect, please report it with the lines above")]
+    Thread,
+}
+
+/// An agent that runs.
+#[derive(Debug)]
+pub struct Running {
+    ended: oneshot::Receiver<Result<Report, RunError>>,
+    link: tokio::task::JoinHandle<()>,
+}
+
+/// Starts an agent and runs it until its source ends or `shutdown` completes.
+pub async fn run(
+    config: Config,
+    hooks: Hooks,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Report, RunError> {
+    start(config, hooks, shutdown).await?.wait().await
+}
+
+/// Starts an agent; its models are loaded when this returns.
+pub async fn start(
+    config: Config,
+    hooks: Hooks,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Running, RunError> {
+    let config = Arc::new(config);
+    let prepared = config.clone();
+    let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared));
+    let Started { disk, file, active } = prepare.await.map_err(|_| RunError::Thread)??;
+    let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
+    let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
+    let settings = Settings {
+        fleet: config.fleet.clone(),
+        device: config.device.clone(),
+        labels: config.labels.clone(),
+        stream: Stream(stream),
+        window_samples_max: config.window_samples_max,
+        spool_frames_max: config.spool_frames_max,
+        proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
+    };
+    let (model, profile) = active.unzip();
+    let mut clock = Clock::start();
+    let agent = Agent::new(clock.now(), settings, file.clone(), profile);
+
+    let (publish, publishes) = mpsc::channel(PUBLISHES_MAX);
+    let (event_tx, events) = mpsc::channel(EVENTS_MAX);
+    // Every start has numbers of its own, so that an old will is known as old.
+    let connection_first = file.starts << 20;
+    let link = super::link::start(&config, &agent, connection_first, publishes, event_tx)?;
+    let (job_tx, jobs) = mpsc::channel(JOBS_MAX);
+    let (done_tx, done) = mpsc::channel(JOBS_MAX);
+    tokio::spawn(jobs::run(disk, file, jobs, done_tx));
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        shutdown.await;
+        let _ = stop.send(true);
+        // Kept open: a closed channel would say the same again and again.
+        stop.closed().await;
+    });
+
+    let worker = Worker {
+        agent,
+        clock,
+        active: model,
+        before: None,
+        candidate: None,
+        trial: false,
+        outputs: Vec::new(),
+        trial_outputs: Vec::new(),
+        feed: None,
+        publish,
+        events,
+        jobs: job_tx,
+        done,
+        stopped,
+        hooks,
+        config: config.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        connection: None,
+        ending: None,
+        source_error: None,
+    };
+    let (ended_tx, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(refused("timers"))?;
+    std::thread::Builder::new()
+        .name(format!("agent-{}", config.device))
+        .spawn(move || {
+            let _ = ended_tx.send(runtime.block_on(worker.run()));
+        })
+        .map_err(refused("a thread"))?;
+    Ok(Running { ended, link })
+}
+
+impl Running {
+    /// Waits until the agent has ended.
+    pub async fn wait(self) -> Result<Report, RunError> {
+        let result = self.ended.await.unwrap_or(Err(RunError::Thread));
+        // The thread has let go of the link, which now says goodbye.
+        let mut link = self.link;
+        if tokio::time::timeout(GOODBYE, &mut link).await.is_err() {
+            link.abort();
+        }
+        result
+    }
+}
+
+struct Worker {
+    agent: Agent,
+    clock: Clock,
+    active: Option<Model>,
+    before: Option<Model>,
+    candidate: Option<Model>,
+    /// Whether the candidate sees live samples.
+    trial: bool,
+    outputs: Vec<f32>,
+    trial_outputs: Vec<f32>,
+    feed: Option<Feed>,
+    publish: mpsc::Sender<LinkPublish>,
+    events: mpsc::Receiver<LinkEvent>,
+    jobs: mpsc::Sender<Job>,
+    done: mpsc::Receiver<Done>,
+    stopped: watch::Receiver<bool>,
+    hooks: Hooks,
+    config: Arc<Config>,
+    runtime: tokio::runtime::Handle,
+    connection: Option<u64>,
+    /// Until when the last windows may still be acknowledged.
+    ending: Option<Instant>,
+    source_error: Option<SourceError>,
+}
+
+enum Woken {
+    Link(LinkEvent),
+    Done(Done),
+    Fed(Option<Fed>),
+    Stop,
+    Tick,
+}
+
+impl Worker {
+    async fn run(mut self) -> Result<Report, RunError> {
+        self.start_source();
+        loop {
+            self.act();
+            let blocked = self.publish_what_is_due();
+            self.count();
+            if self.is_over() {
+                break;
+            }
+            let wake = self.wake_at(blocked);
+            let woken = tokio::select! {
+                Some(event) = self.events.recv() => Woken::Link(event),
+                Some(done) = self.done.recv() => Woken::Done(done),
+                fed = next(&mut self.feed), if self.ending.is_none() => Woken::Fed(fed),
+                _ = self.publish.reserve(), if blocked => Woken::Tick,
+                _ = self.stopped.changed(), if self.ending.is_none() => Woken::Stop,
+                () = tokio::time::sleep_until(wake) => Woken::Tick,
+            };
+            match woken {
+                Woken::Link(event) => self.link_event(event),
+                Woken::Done(done) => self.job_done(done),
+                Woken::Fed(fed) => self.fed(fed),
+                Woken::Stop => self.end(STOP),
+                Woken::Tick => self.handle(Input::Tick),
+            }
+        }
+        self.goodbye();
+        match self.source_error.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(self.report()),
+        }
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        let now = self.clock.now();
+        self.agent.handle(now, input);
+    }
+
+    /// Does what the state machine asked for.
+    fn act(&mut self) {
+        while let Some(action) = self.agent.poll_output() {
+            match action {
+                Action::Persist { number, file } => self.job(Job::Persist { number, file }),
+                Action::Stage { digest, from } => self.job(Job::Stage { digest, from }),
+                Action::Try => self.trial = true,
+                Action::Switch => {
+                    self.trial = false;
+                    self.before = self.active.take();
+                    self.active = self.candidate.take();
+                    self.log_release("answers now");
+                    self.start_source();
+                }
+                Action::Back => {
+                    self.active = self.before.take();
+                    self.log_release("answers again");
+                }
+                Action::Discard => {
+                    self.trial = false;
+                    self.candidate = None;
+                }
+                Action::Settle => {
+                    self.before = None;
+                    self.log_release("stays");
+                    self.job(Job::Tidy);
+                }
+            }
+        }
+    }
+
+    /// A full queue would mean that the disk hangs; then the transition fails and the active model goes on.
+    fn job(&mut self, job: Job) {
+        let Err(refused) = self.jobs.try_send(job) else { return };
+        let reason = "too much is waiting for the disk".to_owned();
+        match refused.into_inner() {
+            Job::Persist { number, .. } => self.handle(Input::Persisted { number, result: Err(reason) }),
+            Job::Stage { digest, .. } => self.handle(Input::Staged { digest, result: Err(reason) }),
+            Job::Tidy => {}
+        }
+    }
+
+    /// Publishes while the link has room; true when it has none.
+    fn publish_what_is_due(&mut self) -> bool {
+        loop {
+            match self.publish.try_reserve() {
+                Ok(permit) => match self.agent.poll_publish() {
+                    Some(message) => permit.send(link_publish(message)),
+                    None => return false,
+                },
+                Err(mpsc::error::TrySendError::Full(())) => return true,
+                Err(mpsc::error::TrySendError::Closed(())) => return false,
+            }
+        }
+    }
+
+    fn wake_at(&self, blocked: bool) -> Instant {
+        let now = Instant::now();
+        let due = self.agent.poll_at().map(|at| Instant::from_std(self.clock.instant(at)));
+        let soonest = if blocked { now + BLOCKED } else { now };
+        let wake = due.map_or(now + HEARTBEAT, |at| at.max(soonest)).min(now + HEARTBEAT);
+        self.ending.map_or(wake, |end| wake.min(end))
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { connection } => {
+                self.connection = Some(connection);
+                tracing::info!("connected to {}:{}", self.config.mqtt.host, self.config.mqtt.port);
+                self.handle(Input::LinkUp { connection });
+            }
+            LinkEvent::Down { reason } => {
+                if self.connection.take().is_some() {
+                    tracing::warn!("the connection is lost, windows wait in the spool: {reason}");
+                }
+                self.handle(Input::LinkDown);
+            }
+            LinkEvent::Message { topic, payload } => self.handle(Input::Message { topic: &topic, payload: &payload }),
+        }
+    }
+
+    fn job_done(&mut self, done: Done) {
+        match done {
+            Done::Persisted { number, result } => self.handle(Input::Persisted { number, result }),
+            Done::Staged { digest, result } => {
+                let result = result.map(|(model, profile)| {
+                    self.candidate = Some(model);
+                    profile
+                });
+                if let Err(reason) = &result {
+                    tracing::warn!("release {} is refused: {reason}", ReleaseId::of(&digest.0));
+                }
+                self.handle(Input::Staged { digest, result });
+            }
+        }
+    }
+
+    fn fed(&mut self, fed: Option<Fed>) {
+        match fed {
+            Some(Fed::Chunk(chunk)) => {
+                self.samples(&chunk);
+                if let Some(feed) = &self.feed {
+                    feed.give_back(chunk);
+                }
+            }
+            Some(Fed::End(result)) => {
+                self.feed = None;
+                self.source_error = result.err();
+                self.end(FINISH);
+            }
+            None => {
+                self.feed = None;
+                self.end(FINISH);
+            }
+        }
+    }
+
+    /// Infers and sketches a chunk. Allocates nothing per sample.
+    fn samples(&mut self, chunk: &Chunk) {
+        let width = (chunk.values.len() / chunk.labels.len().max(1)).max(1);
+        let now = self.clock.now();
+        if chunk.malformed > 0 {
+            self.agent.handle(now, Input::Malformed(chunk.malformed));
+        }
+        for (inputs, &label) in chunk.values.chunks_exact(width).zip(&chunk.labels) {
+            let outputs = match &mut self.active {
+                Some(model) => model.answer(inputs, &mut self.outputs),
+                None => crate::inference::Outputs::Failed,
+            };
+            let trial = match &mut self.candidate {
+                Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
+                _ => None,
+            };
+            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label };
+            self.agent.handle(now, Input::Sample(sample));
+            // A release may have changed by this sample; the next one belongs to the new model.
+            self.act();
+        }
+    }
+
+    fn start_source(&mut self) {
+        let Some(profile) = self.agent.active().filter(|_| self.feed.is_none() && self.ending.is_none()) else { return };
+        let wanted = Wanted::of(profile, self.config.source.label.as_deref());
+        match source::start(&self.config.source, wanted, self.hooks.fault.clone(), &self.runtime) {
+            Ok(feed) => self.feed = Some(feed),
+            Err(source) => {
+                self.source_error = Some(SourceError::Read { path: "the source".into(), source });
+                self.end(FINISH);
+            }
+        }
+    }
+
+    /// Closes the open window and gives the collector some time to acknowledge what is left.
+    fn end(&mut self, patience: Duration) {
+        self.handle(Input::Flush);
+        self.ending = Some(Instant::now() + patience);
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(until) = self.ending else { return false };
+        self.agent.ledger().windows_waiting == 0 || Instant::now() >= until
+    }
+
+    /// Says that the end is no accident.
+    fn goodbye(&mut self) {
+        if let Some(connection) = self.connection {
+            let death = agent::death(&self.config.fleet, &self.config.device, connection);
+            let _ = self.publish.try_send(link_publish(death));
+        }
+    }
+
+    fn count(&self) {
+        let (ledger, counters) = (self.agent.ledger(), &self.hooks.counters);
+        counters.samples.store(ledger.samples_taken, Ordering::Relaxed);
+        counters.windows_closed.store(ledger.windows_closed, Ordering::Relaxed);
+        counters.windows_acknowledged.store(ledger.windows_acknowledged, Ordering::Relaxed);
+        counters.release.store(self.agent.active().map_or(0, |p| p.release.0), Ordering::Relaxed);
+        counters.up.store(self.agent.is_up(), Ordering::Relaxed);
+        counters.heartbeat.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn log_release(&self, what: &str) {
+        match self.agent.active() {
+            Some(p) => tracing::info!("model {} release {} ({}) {what}", p.model, p.name, p.release),
+            None => tracing::warn!("no model answers: samples are counted as refused until the collector sends a release"),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
+        Report { ledger: self.agent.ledger(), messages_refused: self.agent.messages_refused(), release }
+    }
+}
+
+/// The next thing from the source, or never when there is none.
+async fn next(feed: &mut Option<Feed>) -> Option<Fed> {
+    match feed {
+        Some(feed) => feed.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn link_publish(message: Publish) -> LinkPublish {
+    let Publish { topic, payload, at_least_once, retain } = message;
+    LinkPublish { topic, payload, qos: u8::from(at_least_once), retain }
+}

@@ -1,0 +1,80 @@
+//! Work that takes long, off the inference thread: writing the slot file, storing and loading releases.
+//!
+//! One at a time and in order, so that a result never overtakes an older one.
+
+use super::disk::Disk;
+use super::start::{Loaded, ReleaseError, load};
+use crate::bundle::Bundle;
+use crate::slot::{SlotFile, StageFrom};
+use driftline_shared::manifest::Digest;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Jobs waiting. The slot machine has a few at most: it waits for its results.
+pub(crate) const JOBS_MAX: usize = 32;
+
+/// Something to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Persist { number: u64, file: SlotFile },
+    Stage { digest: Digest, from: StageFrom },
+    Tidy,
+}
+
+/// Something done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Persisted { number: u64, result: Result<(), String> },
+    Staged { digest: Digest, result: Result<Loaded, String> },
+}
+
+/// Does jobs until nobody asks for more.
+pub(crate) async fn run(disk: Disk, file: SlotFile, mut jobs: mpsc::Receiver<Job>, done: mpsc::Sender<Done>) {
+    let disk = Arc::new(disk);
+    let mut last = file;
+    while let Some(job) = jobs.recv().await {
+        if let Job::Persist { file, .. } = &job {
+            last = file.clone();
+        }
+        let (disk, kept) = (disk.clone(), last.kept().collect::<Vec<_>>());
+        let work = tokio::task::spawn_blocking(move || work(&disk, job, &kept));
+        let Ok(result) = work.await else {
+            tracing::error!("a disk job broke off");
+            continue;
+        };
+        if let Some(result) = result
+            && done.send(result).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn work(disk: &Disk, job: Job, kept: &[Digest]) -> Option<Done> {
+    match job {
+        Job::Persist { number, file } => {
+            let result = disk.persist(&file).map_err(|e| e.to_string());
+            Some(Done::Persisted { number, result })
+        }
+        Job::Stage { digest, from } => {
+            let result = stage(disk, digest, from).map_err(|e| e.to_string());
+            Some(Done::Staged { digest, result })
+        }
+        Job::Tidy => {
+            disk.tidy(kept);
+            None
+        }
+    }
+}
+
+fn stage(disk: &Disk, digest: Digest, from: StageFrom) -> Result<Loaded, ReleaseError> {
+    let bundle = match from {
+        StageFrom::Fetched(manifest, files) => {
+            let bundle = Bundle::from_files(manifest, files)?;
+            disk.store(&bundle)?;
+            bundle
+        }
+        StageFrom::Stored => disk.load(digest)?,
+    };
+    load(&bundle)
+}

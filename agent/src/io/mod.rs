@@ -1,0 +1,15 @@
+//! Everything that touches the world: clock, disk, sources, network, and the driver that moves things between them.
+//!
+//! Nothing is decided here; decisions are the state machine's in [`crate::agent`].
+
+pub mod bundle_dir;
+pub mod clock;
+pub mod disk;
+pub mod driver;
+pub(crate) mod jobs;
+pub(crate) mod link;
+pub mod log;
+pub mod mqtt;
+pub mod record;
+pub mod source;
+pub(crate) mod start;

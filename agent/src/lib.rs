@@ -1,0 +1,24 @@
+//! The Driftline agent: runs an ONNX model on a device, sketches what goes in and out, and ships the sketches.
+//!
+//! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one), a [`bundle`] holds the
+//! release whose model [`inference`] runs, [`observe`] picks what is watched, [`windows`] sketches it, [`spool`] keeps
+//! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
+//! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod source;
+pub mod pumps;
+pub mod bundle;
+pub mod inference;
+pub mod observe;
+pub mod windows;
+pub mod spool;
+pub mod uplink;
+pub mod fetch;
+pub mod slot;
+pub mod agent;
+pub mod io;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,113 @@
+//! What is watched of one sample: the inputs, and of the outputs the predicted class, the confidence or the numbers themselves.
+//!
+//! A [`Profile`] is what the sample path needs of a bundle, without training counts and golden rows, so that it stays small
+//! and stays in the cache. Nothing here allocates per sample.
+
+use crate::bundle::Bundle;
+use crate::inference::Outputs;
+use driftline_shared::baseline::Role;
+use driftline_shared::manifest::{Digest, Task};
+use driftline_shared::sketch::Cells;
+use driftline_shared::units::{Name, ReleaseId};
+
+/// A release as the sample path sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// The bundle's digest.
+    pub digest: Digest,
+    /// The same, short, as windows carry it.
+    pub release: ReleaseId,
+    /// Model name.
+    pub model: Name,
+    /// Release name.
+    pub name: Name,
+    /// Length of a window.
+    pub window_ms: u32,
+    /// Input columns in the model's order.
+    pub inputs: Vec<String>,
+    /// Class names; empty for numbers.
+    pub classes: Vec<String>,
+    /// Column with the true class.
+    pub label: Option<String>,
+    features: Vec<Feature>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Feature {
+    role: Role,
+    cells: Cells,
+}
+
+impl Profile {
+    /// What the sample path needs of a bundle.
+    pub fn of(bundle: &Bundle) -> Self {
+        let features = &bundle.baseline().features;
+        let schema = bundle.schema();
+        let classes = match &schema.task {
+            Task::Classification(classes) => classes.iter().map(ToString::to_string).collect(),
+            Task::Regression(_) => Vec::new(),
+        };
+        Self {
+            digest: bundle.digest(),
+            release: bundle.release_id(),
+            model: bundle.manifest().model.clone(),
+            name: bundle.manifest().release.clone(),
+            window_ms: schema.window_ms,
+            inputs: features.iter().filter(|f| f.role.is_input()).map(|f| f.name.to_string()).collect(),
+            classes,
+            label: schema.label.as_ref().map(ToString::to_string),
+            features: features.iter().map(|f| Feature { role: f.role, cells: f.cells.clone() }).collect(),
+        }
+    }
+
+    /// The cells of every watched feature, in the order of a window's sketches.
+    pub fn cells(&self) -> impl Iterator<Item = &Cells> {
+        self.features.iter().map(|f| &f.cells)
+    }
+
+    /// The watched values of one sample in the same order; what is not known is NaN, a missing reading.
+    pub fn values(&self, inputs: &[f32], outputs: Outputs<'_>) -> impl Iterator<Item = f32> {
+        let outputs = outputs.values();
+        let top = outputs.and_then(top);
+        self.features.iter().map(move |feature| {
+            let known = match feature.role {
+                Role::Input(i) => inputs.get(usize::from(i)).copied(),
+                Role::Output(i) => outputs.and_then(|o| o.get(usize::from(i)).copied()),
+                Role::PredictedClass => top.map(|(class, _)| class as f32),
+                Role::Confidence => top.map(|(_, score)| score),
+            };
+            known.unwrap_or(f32::NAN)
+        })
+    }
+}
+
+/// The class with the largest score, the first of equals, and its score.
+pub fn top(scores: &[f32]) -> Option<(usize, f32)> {
+    let first = *scores.first()?;
+    let best = scores.iter().enumerate().fold((0, first), |best, (i, &s)| if s > best.1 { (i, s) } else { best });
+    Some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn values(outputs: Outputs<'_>) -> Vec<f32> {
+        testing::profile("v1", 2, 3).values(&[0.5, f32::INFINITY], outputs).collect()
+    }
+
+    #[test]
+    fn class_and_confidence_come_from_the_largest_score() {
+        assert_eq!(values(Outputs::Values(&[0.2, 0.5, 0.3])), [0.5, f32::INFINITY, 1.0, 0.5]);
+        // Of equal scores the first counts, as in numpy's argmax.
+        assert_eq!(values(Outputs::Values(&[0.4, 0.2, 0.4]))[2], 0.0);
+    }
+
+    #[test]
+    fn without_outputs_the_inputs_still_count() {
+        let found = values(Outputs::Missing);
+        assert_eq!(found[..2], [0.5, f32::INFINITY]);
+        assert!(found[2].is_nan() && found[3].is_nan());
+    }
+}

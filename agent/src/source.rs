@@ -1,0 +1,366 @@
+//! Rows become samples: columns are found by name, and each row is read or refused with a reason.
+//!
+//! An empty cell, NaN or null is a missing reading and part of a sample; text where a number belongs, or a wrong number of
+//! columns, makes the row malformed. Opening, pacing and looping are `io::source`; [`crate::pumps`] makes rows instead.
+
+use crate::config::Format;
+use crate::observe::Profile;
+use driftline_shared::list::Text;
+use std::io::{BufRead, BufReader, Read};
+
+/// Longest line of a source.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Why a source cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No header or no object.
+    #[error("{path} is empty: give a source with {wanted}")]
+    Empty {
+        /// The source.
+        path: String,
+        /// What belongs there.
+        wanted: &'static str,
+    },
+    /// A header and nothing else.
+    #[error("{path} has no rows: give at least one sample")]
+    NoRows {
+        /// The source.
+        path: String,
+    },
+    /// A column the model needs is not there.
+    #[error("{path} has no column {column}, which the model takes as input: add it, or use the model made for this data")]
+    MissingColumn {
+        /// The source.
+        path: String,
+        /// The column.
+        column: String,
+    },
+    /// A column the model needs is there twice.
+    #[error("{path} has column {column} more than once: remove or rename one of them")]
+    RepeatedColumn {
+        /// The source.
+        path: String,
+        /// The column.
+        column: String,
+    },
+    /// It cannot be opened or read.
+    #[error("{path} cannot be read ({source}): check that it exists and that this user may read it")]
+    Read {
+        /// The source.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Too much to shuffle in memory.
+    #[error("{path} has more than {max} values, too many to shuffle in memory: use order = \"file\"")]
+    TooLarge {
+        /// The source.
+        path: String,
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// Why a row is malformed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// Too few or too many cells.
+    #[error("the row has {found} columns where the header has {wanted}")]
+    Columns {
+        /// Cells of the row.
+        found: usize,
+        /// Cells of the header.
+        wanted: usize,
+    },
+    /// Text where a number belongs.
+    #[error("column {column} holds {text:?}, which is no number")]
+    NotANumber {
+        /// The column.
+        column: String,
+        /// What it holds, cut.
+        text: String,
+    },
+    /// The line is no JSON object.
+    #[error("the line is no JSON object")]
+    NotAnObject,
+    /// The object has none of the inputs.
+    #[error("the object has none of the model's inputs")]
+    NoInputs,
+}
+
+/// What a model wants of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Columns in the model's order.
+    pub inputs: Vec<String>,
+    /// Column with the true class.
+    pub label: Option<String>,
+    /// Class names.
+    pub classes: Vec<String>,
+}
+
+impl Wanted {
+    /// What the release wants; `label` overrides its label column.
+    pub fn of(profile: &Profile, label: Option<&str>) -> Self {
+        Self {
+            inputs: profile.inputs.clone(),
+            label: label.map(Into::into).or(profile.label.clone()),
+            classes: profile.classes.clone(),
+        }
+    }
+
+    /// The index of a class by its text; `1` and `1.0` are the same class.
+    pub fn class(&self, text: &str) -> Option<u16> {
+        let text = text.trim();
+        let number: Option<f64> = text.parse().ok();
+        let same = |class: &String| class == text || (number.is_some() && class.parse().ok() == number);
+        self.classes.iter().position(same).and_then(|at| u16::try_from(at).ok())
+    }
+}
+
+/// Samples on their way to the model: flat, and used again when empty.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Inputs of all samples, one after the other.
+    pub values: Vec<f32>,
+    /// One per sample.
+    pub labels: Vec<Option<u16>>,
+    /// Rows that could not be read.
+    pub malformed: u32,
+}
+
+impl Chunk {
+    /// Forgets its samples, keeping the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.labels.clear();
+        self.malformed = 0;
+    }
+}
+
+/// Where the inputs stand in a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    cells: usize,
+    inputs: Vec<usize>,
+    label: Option<usize>,
+    /// Columns that nothing reads.
+    pub ignored: Vec<String>,
+}
+
+impl Columns {
+    /// Finds the wanted columns in a header.
+    pub fn find(header: &[String], wanted: &Wanted, path: &str) -> Result<Self, SourceError> {
+        let mut inputs = Vec::with_capacity(wanted.inputs.len());
+        for column in &wanted.inputs {
+            let mut found = header.iter().enumerate().filter(|(_, name)| *name == column);
+            let (path, column) = (path.to_owned(), column.clone());
+            match (found.next(), found.next()) {
+                (Some((at, _)), None) => inputs.push(at),
+                (Some(_), Some(_)) => return Err(SourceError::RepeatedColumn { path, column }),
+                (None, _) => return Err(SourceError::MissingColumn { path, column }),
+            }
+        }
+        let label = wanted.label.as_ref().and_then(|l| header.iter().position(|name| name == l));
+        let used = |at: &usize| inputs.contains(at) || label == Some(*at);
+        let ignored = (0..header.len()).filter(|at| !used(at)).map(|at| header[at].clone()).collect();
+        Ok(Self { cells: header.len(), inputs, label, ignored })
+    }
+
+    /// Reads one row of cells: the inputs go to `values`, all or none of them.
+    pub fn row<'a>(
+        &self,
+        cells: usize,
+        cell: impl Fn(usize) -> &'a [u8],
+        wanted: &Wanted,
+        values: &mut Vec<f32>,
+    ) -> Result<Option<u16>, RowError> {
+        if cells != self.cells {
+            return Err(RowError::Columns { found: cells, wanted: self.cells });
+        }
+        let before = values.len();
+        for (name, &at) in wanted.inputs.iter().zip(&self.inputs) {
+            let text = String::from_utf8_lossy(cell(at));
+            let Some(value) = number(&text) else {
+                values.truncate(before);
+                return Err(RowError::NotANumber { column: name.clone(), text: Text::<32>::cut(&text).to_string() });
+            };
+            values.push(value);
+        }
+        Ok(self.label.and_then(|at| wanted.class(&String::from_utf8_lossy(cell(at)))))
+    }
+
+    /// Appends the inputs of a row of numbers.
+    pub fn pick(&self, row: &[f32], values: &mut Vec<f32>) {
+        values.extend(self.inputs.iter().map(|&at| row.get(at).copied().unwrap_or(f32::NAN)));
+    }
+}
+
+/// A number as tables hold it: NaN for an empty cell, `NA`, `null` or `NaN`; `None` for other text.
+pub fn number(text: &str) -> Option<f32> {
+    match text.trim() {
+        "" | "NA" | "N/A" | "null" => Some(f32::NAN),
+        text => text.parse().ok(),
+    }
+}
+
+/// What the next row is.
+#[derive(Debug, PartialEq)]
+pub enum Row {
+    /// A sample, its inputs appended, with its class where known.
+    Sample(Option<u16>),
+    /// A row that cannot be read.
+    Malformed {
+        /// Line, from 1.
+        line: u64,
+        /// Why.
+        error: RowError,
+    },
+    /// There are no more.
+    End,
+}
+
+/// Reads rows of one source.
+pub struct Rows {
+    path: String,
+    wanted: Wanted,
+    kind: Kind,
+    any: bool,
+}
+
+enum Kind {
+    Csv { reader: csv::Reader<LineGuard>, columns: Columns, record: csv::ByteRecord },
+    Ndjson { reader: BufReader<LineGuard>, line: Vec<u8>, number: u64 },
+}
+
+impl Rows {
+    /// Reads the header and finds the columns.
+    pub fn open(read: Box<dyn Read + Send>, format: Format, wanted: Wanted, path: &str) -> Result<Self, SourceError> {
+        let guard = LineGuard { read, run: 0 };
+        let kind = match format {
+            Format::Csv => {
+                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(guard);
+                let header = reader.byte_headers().map_err(|e| read_error(path, e))?;
+                let header: Vec<String> = header.iter().map(name_of).collect();
+                if header.is_empty() {
+                    let wanted = "a header line and rows of numbers";
+                    return Err(SourceError::Empty { path: path.into(), wanted });
+                }
+                let columns = Columns::find(&header, &wanted, path)?;
+                Kind::Csv { reader, columns, record: csv::ByteRecord::new() }
+            }
+            Format::Ndjson => Kind::Ndjson { reader: BufReader::new(guard), line: Vec::new(), number: 0 },
+        };
+        Ok(Self { path: path.into(), wanted, kind, any: false })
+    }
+
+    /// Columns that nothing reads.
+    pub fn ignored(&self) -> &[String] {
+        match &self.kind {
+            Kind::Csv { columns, .. } => &columns.ignored,
+            Kind::Ndjson { .. } => &[],
+        }
+    }
+
+    /// The next row; the inputs of a sample are appended to `values`.
+    pub fn next(&mut self, values: &mut Vec<f32>) -> Result<Row, SourceError> {
+        let row = match &mut self.kind {
+            Kind::Csv { reader, columns, record } => {
+                if reader.read_byte_record(record).map_err(|e| read_error(&self.path, e))? {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    let cells = &*record;
+                    let found = columns.row(cells.len(), |at| cells.get(at).unwrap_or_default(), &self.wanted, values);
+                    found.map_or_else(|error| Row::Malformed { line, error }, Row::Sample)
+                } else {
+                    Row::End
+                }
+            }
+            Kind::Ndjson { reader, line, number } => loop {
+                line.clear();
+                let source = |source| SourceError::Read { path: self.path.clone(), source };
+                if reader.read_until(b'\n', line).map_err(source)? == 0 {
+                    break Row::End;
+                }
+                *number += 1;
+                if !line.trim_ascii().is_empty() {
+                    let found = object(line, &self.wanted, values);
+                    break found.map_or_else(|error| Row::Malformed { line: *number, error }, Row::Sample);
+                }
+            },
+        };
+        match (&row, self.any, &self.kind) {
+            (Row::End, false, Kind::Csv { .. }) => Err(SourceError::NoRows { path: self.path.clone() }),
+            (Row::End, false, Kind::Ndjson { .. }) => {
+                Err(SourceError::Empty { path: self.path.clone(), wanted: "one JSON object per line" })
+            }
+            _ => {
+                self.any = true;
+                Ok(row)
+            }
+        }
+    }
+}
+
+/// A column name as it stands in a header, without the byte order mark that spreadsheets write.
+fn name_of(cell: &[u8]) -> String {
+    String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').trim().to_owned()
+}
+
+/// Reads one JSON object. A key that is absent or null is a missing reading.
+fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Option<u16>, RowError> {
+    use serde_json::{Map, Value};
+    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|_| RowError::NotAnObject)?;
+    if !wanted.inputs.iter().any(|name| object.contains_key(name)) {
+        return Err(RowError::NoInputs);
+    }
+    let before = values.len();
+    for name in &wanted.inputs {
+        let value = match object.get(name) {
+            None | Some(Value::Null) => Some(f32::NAN),
+            Some(Value::Number(n)) => n.as_f64().map(|n| n as f32),
+            Some(Value::String(text)) => number(text),
+            Some(_) => None,
+        };
+        let Some(value) = value else {
+            values.truncate(before);
+            let text = object.get(name).map(ToString::to_string).unwrap_or_default();
+            return Err(RowError::NotANumber { column: name.clone(), text: Text::<32>::cut(&text).to_string() });
+        };
+        values.push(value);
+    }
+    let label = wanted.label.as_ref().and_then(|label| object.get(label));
+    Ok(label.and_then(|label| match label {
+        Value::String(text) => wanted.class(text),
+        other => wanted.class(&other.to_string()),
+    }))
+}
+
+fn read_error(path: &str, error: csv::Error) -> SourceError {
+    let source = match error.into_kind() {
+        csv::ErrorKind::Io(source) => source,
+        other => std::io::Error::other(format!("{other:?}")),
+    };
+    SourceError::Read { path: path.into(), source }
+}
+
+/// Ends a source whose line never ends, before it fills the memory.
+struct LineGuard {
+    read: Box<dyn Read + Send>,
+    run: usize,
+}
+
+impl Read for LineGuard {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.read.read(buffer)?;
+        let new = buffer.get(..n).unwrap_or_default();
+        self.run = match new.iter().rposition(|&b| b == b'\n') {
+            Some(at) => n - at,
+            None => self.run + n,
+        };
+        if self.run > LINE_BYTES_MAX {
+            return Err(std::io::Error::other(format!("a line is longer than {LINE_BYTES_MAX} bytes")));
+        }
+        Ok(n)
+    }
+}

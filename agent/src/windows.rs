@@ -1,0 +1,234 @@
+//! Tumbling windows in event time: which window a sample belongs to, and when a window is over.
+//!
+//! A window closes when time has passed its end by a little, when a sample of a later one arrives, when it is full, or when the
+//! release changes. What comes too late for that is counted, not sketched. Windows in which nothing happened are not made.
+//! The one window in memory is reused: adding a sample allocates nothing.
+
+use crate::inference::Outputs;
+use crate::observe::{Profile, top};
+use driftline_shared::units::WallMs;
+use driftline_shared::window::{Window, slot_start};
+use std::sync::Arc;
+
+/// How long after its end a window stays open for samples that are on their way.
+pub const LATENESS_MS_MAX: u32 = 1_000;
+
+/// The open window of one release.
+#[derive(Debug)]
+pub struct Windows {
+    profile: Arc<Profile>,
+    samples_max: u32,
+    window: Box<Window>,
+    open: bool,
+    /// Event times before this belong to windows that are closed.
+    floor: WallMs,
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the window.
+    InWindow,
+    /// It is counted as refused.
+    Refused,
+}
+
+/// A sample on its way into a window.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// When it was sensed.
+    pub event_time: WallMs,
+    /// The model's inputs.
+    pub inputs: &'a [f32],
+    /// What the model made of them.
+    pub outputs: Outputs<'a>,
+    /// The true class, when it is known.
+    pub label: Option<u16>,
+}
+
+impl Windows {
+    /// No open window yet; event times before `floor` are late.
+    pub fn new(profile: Arc<Profile>, samples_max: u32, floor: WallMs) -> Self {
+        let window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.cells()));
+        Self { profile, samples_max: samples_max.max(1), window, open: false, floor }
+    }
+
+    /// The release whose windows these are.
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// Event times before this are late.
+    pub fn floor(&self) -> WallMs {
+        self.floor
+    }
+
+    /// Takes one sample; windows that end by it go to `closed`.
+    pub fn add(&mut self, sample: &Observation<'_>, closed: &mut impl FnMut(&Window)) -> Taken {
+        let start = slot_start(sample.event_time, self.profile.window_ms);
+        let late = sample.event_time < self.floor || (self.open && start < self.window.start);
+        if late {
+            self.open_at(sample.event_time.max(self.floor));
+            self.window.refused.late = self.window.refused.late.saturating_add(1);
+            return Taken::Refused;
+        }
+        if self.open && start > self.window.start {
+            self.close(closed);
+        }
+        self.open_at(sample.event_time);
+        if matches!(sample.outputs, Outputs::Failed) {
+            self.window.refused.inference = self.window.refused.inference.saturating_add(1);
+            return Taken::Refused;
+        }
+        self.window.add(self.profile.cells(), self.profile.values(sample.inputs, sample.outputs));
+        self.judge(sample);
+        if self.window.samples >= self.samples_max {
+            self.finish(closed);
+        }
+        Taken::InWindow
+    }
+
+    /// Counts rows that could not be read, at `at`.
+    pub fn malformed(&mut self, rows: u32, at: WallMs) {
+        self.open_at(at.max(self.floor));
+        self.window.refused.malformed = self.window.refused.malformed.saturating_add(rows);
+    }
+
+    /// Closes the window when its time has passed.
+    pub fn tick(&mut self, wall: WallMs, closed: &mut impl FnMut(&Window)) {
+        if self.close_at().is_some_and(|at| wall >= at) {
+            self.close(closed);
+        }
+    }
+
+    /// When the open window is over.
+    pub fn close_at(&self) -> Option<WallMs> {
+        let lateness = LATENESS_MS_MAX.min(self.profile.window_ms / 10);
+        self.open.then(|| WallMs(self.end().0.saturating_add(u64::from(lateness))))
+    }
+
+    /// Closes the open window before its time: it is full, the release changes, or the samples end. Its span may go on in
+    /// another window, so its floor stays.
+    pub fn finish(&mut self, closed: &mut impl FnMut(&Window)) {
+        if self.open {
+            self.open = false;
+            closed(&self.window);
+        }
+    }
+
+    fn close(&mut self, closed: &mut impl FnMut(&Window)) {
+        self.floor = self.floor.max(self.end());
+        self.finish(closed);
+    }
+
+    fn end(&self) -> WallMs {
+        WallMs(self.window.start.0.saturating_add(u64::from(self.window.span_ms)))
+    }
+
+    fn open_at(&mut self, at: WallMs) {
+        if !self.open {
+            self.window.restart(slot_start(at, self.profile.window_ms));
+            self.open = true;
+        }
+    }
+
+    fn judge(&mut self, sample: &Observation<'_>) {
+        if let (Some(label), Some((class, _))) = (sample.label, sample.outputs.values().and_then(top)) {
+            self.window.labelled = self.window.labelled.saturating_add(1);
+            self.window.correct = self.window.correct.saturating_add(u32::from(class == usize::from(label)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const SPAN: u64 = 60_000;
+
+    fn sample(at: u64, outputs: Outputs<'static>) -> Observation<'static> {
+        Observation { event_time: WallMs(at), inputs: &[0.5, -0.5], outputs, label: Some(1) }
+    }
+
+    const GOOD: Outputs<'static> = Outputs::Values(&[0.1, 0.9]);
+
+    #[derive(Default)]
+    struct Closed(Vec<(u64, u32, u64)>);
+
+    impl Closed {
+        fn sink(&mut self) -> impl FnMut(&Window) {
+            |w| self.0.push((w.start.0, w.samples, w.refused.total()))
+        }
+    }
+
+    fn windows(samples_max: u32) -> Windows {
+        Windows::new(testing::profile("v1", 2, 2), samples_max, WallMs(0))
+    }
+
+    #[test]
+    fn windows_are_aligned_and_closed_by_a_later_sample() {
+        let (mut w, mut closed) = (windows(1000), Closed::default());
+        for at in [SPAN + 5, SPAN + 59_999, 2 * SPAN, 5 * SPAN + 1] {
+            w.add(&sample(at, GOOD), &mut closed.sink());
+        }
+        assert_eq!(closed.0, [(SPAN, 2, 0), (2 * SPAN, 1, 0)]);
+        assert_eq!(w.close_at(), Some(WallMs(6 * SPAN + u64::from(LATENESS_MS_MAX))));
+        w.tick(WallMs(6 * SPAN + 999), &mut closed.sink());
+        assert_eq!(closed.0.len(), 2);
+        w.tick(WallMs(6 * SPAN + 1000), &mut closed.sink());
+        assert_eq!(closed.0.last(), Some(&(5 * SPAN, 1, 0)));
+        assert_eq!(w.close_at(), None);
+    }
+
+    #[test]
+    fn a_full_window_closes_and_its_span_goes_on() {
+        let (mut w, mut closed) = (windows(2), Closed::default());
+        for at in 0..5 {
+            w.add(&sample(SPAN + at, GOOD), &mut closed.sink());
+        }
+        w.finish(&mut closed.sink());
+        w.finish(&mut closed.sink());
+        assert_eq!(closed.0, [(SPAN, 2, 0), (SPAN, 2, 0), (SPAN, 1, 0)]);
+    }
+
+    #[test]
+    fn late_failed_and_malformed_samples_are_counted_not_sketched() {
+        let (mut w, mut closed) = (windows(1000), Closed::default());
+        assert_eq!(w.add(&sample(2 * SPAN, GOOD), &mut closed.sink()), Taken::InWindow);
+        assert_eq!(w.add(&sample(2 * SPAN - 1, GOOD), &mut closed.sink()), Taken::Refused);
+        assert_eq!(w.add(&sample(2 * SPAN, Outputs::Failed), &mut closed.sink()), Taken::Refused);
+        assert_eq!(w.add(&sample(2 * SPAN, Outputs::Missing), &mut closed.sink()), Taken::InWindow);
+        w.malformed(3, WallMs(2 * SPAN));
+        let mut got = None;
+        w.finish(&mut |window| got = Some(window.clone()));
+        let window = got.unwrap();
+        let refused = window.refused;
+        assert_eq!((refused.late, refused.inference, refused.malformed, window.samples), (1, 1, 3, 2));
+        // Both samples have inputs; only the one with outputs has a class, and its label could be judged.
+        assert_eq!(window.sketches.iter().map(|s| s.n()).collect::<Vec<_>>(), [2, 2, 1, 1]);
+        assert_eq!((window.labelled, window.correct), (1, 1));
+    }
+
+    #[test]
+    fn a_window_of_nothing_but_refused_rows_is_made_and_an_empty_one_is_not() {
+        let (mut w, mut closed) = (windows(1000), Closed::default());
+        w.tick(WallMs(10 * SPAN), &mut closed.sink());
+        w.finish(&mut closed.sink());
+        assert_eq!(closed.0, []);
+        w.malformed(1, WallMs(10 * SPAN + 7));
+        w.tick(WallMs(12 * SPAN), &mut closed.sink());
+        assert_eq!(closed.0, [(10 * SPAN, 0, 1)]);
+        // What belongs to that span comes too late now.
+        assert_eq!(w.add(&sample(10 * SPAN + 8, GOOD), &mut closed.sink()), Taken::Refused);
+    }
+
+    #[test]
+    fn a_window_cut_by_a_new_release_does_not_make_its_span_late() {
+        let (mut w, mut closed) = (windows(1000), Closed::default());
+        w.add(&sample(3 * SPAN + 10, GOOD), &mut closed.sink());
+        w.finish(&mut closed.sink());
+        let mut next = Windows::new(testing::profile("v2", 2, 2), 1000, w.floor());
+        assert_eq!(next.add(&sample(3 * SPAN + 11, GOOD), &mut closed.sink()), Taken::InWindow);
+    }
+}
