@@ -1,0 +1,349 @@
+//! Builds a baseline from a table of training rows and the model's answers to them.
+//!
+//! Per feature: cells at the table's quantiles, their counts, and the long-run variance of window means (STATISTICS §3.2), so that
+//! the detector knows how much normal data wobbles. What cannot be watched is said in a sentence, never dropped silently.
+//! Season slots and differences between devices are not estimated here; omega is 0.
+
+use crate::release::Baseline;
+use driftline_shared::baseline::{FORMAT, FeatureBaseline, Phi, Role};
+use driftline_shared::drift::scores::{Family, Scores};
+use driftline_shared::drift::variance;
+use driftline_shared::list::{List, Text};
+use driftline_shared::manifest::Task;
+use driftline_shared::sketch::{CELLS_MAX, Cells, Sketch};
+use driftline_shared::window::FEATURES_MAX;
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+
+/// Fewest rows a baseline is made from.
+pub const ROWS_MIN: usize = 20;
+/// Below this many rows, alarms need a visibly larger change.
+const ROWS_FEW: usize = 1_000;
+/// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
+const BLOCKS_MIN: usize = 10;
+/// Above this correlation of neighbouring window means, no variance estimate is safe (STATISTICS §3.4b).
+const AUTOCORRELATION_HIGH: f64 = 0.3;
+/// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
+const QUANTILES: [f64; 21] = [
+    0.01, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95,
+    0.99,
+];
+
+/// A table of training rows, in the order in which they were taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    /// Input names.
+    pub names: &'a [String],
+    /// Their units; empty where there is none.
+    pub units: &'a [String],
+    /// Rows of input values; NaN where one is missing.
+    pub inputs: &'a [Vec<f32>],
+    /// What the model answered to each row; empty where it could not.
+    pub outputs: &'a [Vec<f32>],
+    /// What the answers mean.
+    pub task: &'a Task,
+}
+
+/// What the user may choose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Samples that a device's window will hold.
+    pub window_samples: u32,
+    /// The rows are independent samples rather than a series in time.
+    pub independent_rows: bool,
+    /// Smallest change worth an alarm, in standard deviations.
+    pub tolerance: f64,
+}
+
+/// A baseline and what should be said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The baseline.
+    pub baseline: Baseline,
+    /// Sentences, worst first.
+    pub notes: Vec<String>,
+}
+
+/// Why no baseline can be made.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CannotBuild {
+    /// Too few rows.
+    #[error("the table has {rows} rows; a baseline needs {ROWS_MIN} at least, and {ROWS_FEW} to see small changes")]
+    TooFewRows {
+        /// Rows found.
+        rows: usize,
+    },
+    /// Too many features.
+    #[error("the model has {features} inputs and outputs; {FEATURES_MAX} can be watched: feed it derived features instead")]
+    TooManyFeatures {
+        /// How many.
+        features: usize,
+    },
+    /// Two inputs with one name.
+    #[error("two columns are called {name}; rename one")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A name too long.
+    #[error("the column name {name} is longer than 64 bytes; shorten it")]
+    LongName {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Builds a baseline.
+pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> {
+    let rows = table.inputs.len();
+    if rows < ROWS_MIN {
+        return Err(CannotBuild::TooFewRows { rows });
+    }
+    let watched = watched(table)?;
+    if watched.len() > FEATURES_MAX {
+        return Err(CannotBuild::TooManyFeatures { features: watched.len() });
+    }
+    let mut features = Vec::with_capacity(watched.len());
+    let mut slow = Vec::new();
+    let mut notes = Vec::new();
+    for Watched { name, unit, role, cells, values } in watched {
+        let mut feature = describe(name, unit, role, cells, &values, options.tolerance);
+        if let Some(why) = &feature.unwatched {
+            notes.push(format!("{} {why}: it will not be watched.", feature.name));
+        } else if !options.independent_rows {
+            let correlation = estimate_phi(&mut feature, &values, options.window_samples);
+            if correlation > AUTOCORRELATION_HIGH {
+                slow.push(feature.name.to_string());
+            }
+        }
+        features.push(feature);
+    }
+    if let Some(first) = slow.first() {
+        notes.insert(0, format!(
+            "{first}{} changes slowly from row to row, so only larger changes will be seen. If the rows are no series in time but \
+             independent samples, say so with --rows independent; else longer windows help.",
+            if slow.len() > 1 { format!(" (and {} other readings)", slow.len() - 1) } else { String::new() },
+        ));
+    }
+    if rows < ROWS_FEW {
+        notes.insert(0, format!("The table has only {rows} rows: alarms will need a larger change than with {ROWS_FEW} or more."));
+    }
+    let baseline =
+        Baseline { format: FORMAT, rows: u32::try_from(rows).unwrap_or(u32::MAX), window_samples: options.window_samples, features };
+    Ok(Built { baseline, notes })
+}
+
+struct Watched<'a> {
+    name: &'a str,
+    unit: &'a str,
+    role: Role,
+    cells: Option<Cells>,
+    values: Vec<f32>,
+}
+
+/// Every number to watch: inputs in their order, then what is watched of the outputs.
+fn watched<'a>(table: &Table<'a>) -> Result<Vec<Watched<'a>>, CannotBuild> {
+    let mut all = Vec::new();
+    for (i, name) in table.names.iter().enumerate() {
+        if table.names[..i].contains(name) {
+            return Err(CannotBuild::DuplicateName { name: name.clone() });
+        }
+        if Text::<64>::whole(name).is_none() {
+            return Err(CannotBuild::LongName { name: name.clone() });
+        }
+        let values = table.inputs.iter().map(|row| row.get(i).copied().unwrap_or(f32::NAN)).collect();
+        let unit = table.units.get(i).map_or("", String::as_str);
+        all.push(Watched { name, unit, role: Role::Input(i as u16), cells: None, values });
+    }
+    match table.task {
+        Task::Classification(classes) => {
+            let best = |row: &Vec<f32>| row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+            // Past the cells of a sketch, classes beyond fall in "never seen" and would only be watched as one.
+            let known = classes.len().min(CELLS_MAX - 1) as u8;
+            let class = |row| best(row).map_or(f32::NAN, |(i, _)| i as f32);
+            let score = |row| best(row).map_or(f32::NAN, |(_, score)| score);
+            let cells = Some(Cells::Categories(known));
+            let (classes, scores) =
+                (table.outputs.iter().map(class).collect(), table.outputs.iter().map(score).collect());
+            all.push(Watched { name: "predicted_class", unit: "", role: Role::PredictedClass, cells, values: classes });
+            all.push(Watched { name: "confidence", unit: "", role: Role::Confidence, cells: None, values: scores });
+        }
+        Task::Regression(outputs) => {
+            const NAMES: [&str; 8] =
+                ["output_1", "output_2", "output_3", "output_4", "output_5", "output_6", "output_7", "output_8"];
+            for (i, name) in NAMES.iter().enumerate().take(usize::from(*outputs)) {
+                let values = table.outputs.iter().map(|row| row.get(i).copied().unwrap_or(f32::NAN)).collect();
+                all.push(Watched { name, unit: "", role: Role::Output(i as u16), cells: None, values });
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn describe(name: &str, unit: &str, role: Role, cells: Option<Cells>, values: &[f32], tolerance: f64) -> FeatureBaseline {
+    let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let categorical = cells.is_some();
+    let cells = cells.unwrap_or_else(|| Cells::Edges(edges(&sorted)));
+    let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
+    values.iter().for_each(|&v| sketch.add(&cells, v));
+    let constant = sorted.first() == sorted.last();
+    let unwatched = match () {
+        () if sorted.is_empty() => Some("has no values in your table"),
+        () if sorted.len() < ROWS_MIN => Some("has fewer than 20 values in your table"),
+        () if constant && !categorical => Some("never changes in your table"),
+        () => None,
+    };
+    let moments = sketch.moments();
+    let (min, max) = if sorted.is_empty() { (0.0, 0.0) } else { (moments.min, moments.max) };
+    FeatureBaseline {
+        name: Text::cut(name),
+        unit: Text::cut(unit),
+        role,
+        counts: sketch.counts().iter().copied().collect(),
+        cells,
+        missing: sketch.missing() + sketch.non_finite(),
+        median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0),
+        mean: moments.mean,
+        sd: moments.sd(),
+        min,
+        max,
+        phi: Phi::INDEPENDENT,
+        omega: 0.0,
+        tolerance,
+        unwatched: unwatched.map(Text::cut),
+    }
+}
+
+/// Edges at the quantiles of sorted values (the value at rank ceil(q·n)), equal ones once. Where the outermost edge is the
+/// smallest or largest value itself, as with few distinct values, it is set so that the outer cell holds only what lies beyond.
+fn edges(sorted: &[f32]) -> List<f32, { CELLS_MAX - 1 }> {
+    let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return List::default() };
+    let rank = |q: f64| ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1;
+    let mut edges: Vec<f32> = QUANTILES.iter().map(|&q| sorted[rank(q)]).collect();
+    edges.dedup();
+    if edges.first() == Some(&min) && min < max && min.next_down().is_finite() {
+        edges.insert(0, min.next_down());
+    }
+    edges.into_iter().collect()
+}
+
+/// Estimates phi from contiguous windows and returns the lag-1 correlation of the location means.
+fn estimate_phi(feature: &mut FeatureBaseline, values: &[f32], window_samples: u32) -> f64 {
+    let n = (window_samples as usize).min(values.len() / BLOCKS_MIN).max(1);
+    let scores = Scores::new(feature);
+    let windows: Vec<Sketch> = values
+        .chunks_exact(n)
+        .map(|rows| {
+            let mut sketch = Sketch::new(feature.cells.len());
+            rows.iter().for_each(|&v| sketch.add(&feature.cells, v));
+            sketch
+        })
+        .collect();
+    let quantile = ChiSquared::new((windows.len().max(2) - 1) as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
+    let means = |family: Family| -> Vec<f64> {
+        windows
+            .iter()
+            .map(|s| scores.sum(family, s.counts(), s.missing() + s.non_finite()))
+            .filter(|sum| sum.n > 0.0)
+            .map(|sum| sum.sum / sum.n)
+            .collect()
+    };
+    let phi = |family: Family| {
+        let means = means(family);
+        variance::upper(variance::phi(&means, n as f64), means.len(), quantile)
+    };
+    let mut correlation = 0.0;
+    let families: Vec<Family> = scores.families().collect();
+    for family in families {
+        match family {
+            Family::Location => {
+                feature.phi.location = phi(family);
+                correlation = variance::lag1_autocorrelation(&means(family));
+            }
+            Family::Scale => feature.phi.scale = phi(family),
+            Family::Top => feature.phi.top = phi(family),
+            Family::Bottom => feature.phi.bottom = phi(family),
+            Family::Missing | Family::Category(_) => feature.phi.share = feature.phi.share.max(phi(family)),
+        }
+    }
+    correlation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(n: usize, f: impl Fn(usize) -> f32) -> Vec<Vec<f32>> {
+        (0..n).map(|i| vec![f(i)]).collect()
+    }
+
+    fn built(inputs: &[Vec<f32>]) -> Built {
+        let table = Table {
+            names: &["x".to_owned()],
+            units: &[],
+            inputs,
+            outputs: &vec![vec![0.25, 0.75]; inputs.len()],
+            task: &Task::Classification(["a", "b"].map(|c| Text::whole(c).expect("fits")).into_iter().collect()),
+        };
+        build(&table, Options { window_samples: 60, independent_rows: false, tolerance: 0.1 }).expect("enough rows")
+    }
+
+    /// Low-discrepancy values in (0, 1): evenly spread, neighbours far apart.
+    fn even(i: usize) -> f32 {
+        ((i as f64 + 0.5) * 0.618_033_988_749_895).fract() as f32
+    }
+
+    #[test]
+    fn cells_hold_the_shares_they_were_cut_for() {
+        let built = built(&rows(10_000, even));
+        let counts = &built.baseline.features[0].counts;
+        assert_eq!(counts.len(), 22);
+        assert_eq!((counts[0], counts[1], counts[2], counts[21]), (100, 400, 500, 100));
+        assert_eq!(counts.iter().sum::<u32>(), 10_000);
+    }
+
+    #[test]
+    fn a_constant_column_is_not_watched_and_said_so() {
+        let built = built(&rows(100, |_| 5.0));
+        assert!(built.baseline.features[0].unwatched.is_some());
+        assert!(built.notes.iter().any(|n| n == "x never changes in your table: it will not be watched."), "{:?}", built.notes);
+    }
+
+    #[test]
+    fn few_distinct_values_leave_cells_for_what_lies_beyond() {
+        let built = built(&rows(100, |i| (i % 3) as f32));
+        let f = &built.baseline.features[0];
+        assert_eq!(f.cells.of(-1.0), 0);
+        assert_eq!(f.counts[0], 0);
+        assert_eq!(f.cells.of(3.0), f.counts.len() - 1);
+        assert_eq!(f.counts.last(), Some(&0));
+    }
+
+    #[test]
+    fn blocks_in_the_table_are_noticed() {
+        let built = built(&rows(2_000, |i| even(i) + (i / 200) as f32));
+        assert!(built.baseline.features[0].phi.location > 10.0);
+        assert!(built.notes[0].starts_with("x changes slowly from row to row"), "{:?}", built.notes);
+    }
+
+    #[test]
+    fn independent_rows_have_a_variance_factor_near_one() {
+        // Pseudo-random rather than even: even values vary less than independent ones.
+        let noise = |i: usize| {
+            let x = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((x ^ (x >> 31)) >> 40) as f32 / (1 << 24) as f32
+        };
+        let phi = built(&rows(6_000, noise)).baseline.features[0].phi;
+        assert!((1.0..2.2).contains(&phi.location), "{phi:?}");
+    }
+
+    #[test]
+    fn thirty_rows_work_and_nineteen_are_refused() {
+        assert!(built(&rows(30, even)).notes[0].contains("only 30 rows"));
+        let table = Table { names: &[], units: &[], inputs: &rows(19, even), outputs: &[], task: &Task::Regression(1) };
+        let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
+        assert_eq!(build(&table, options), Err(CannotBuild::TooFewRows { rows: 19 }));
+    }
+}

@@ -1,0 +1,289 @@
+//! `driftline baselines create`: from a model and a table of training rows to a bundle that can be added and rolled out.
+//!
+//! What the model's metadata says (column names, classes, units, label) need not be said again; everything can be said by
+//! options instead. The model runs here on the same runtime as on the device, so what is unsupported shows now. Prints
+//! what will be watched and what will not, in words.
+
+use anyhow::{Context, Result, bail};
+use driftline_agent::bundle::{Bundle, HeapGolden};
+use driftline_agent::config::Format;
+use driftline_agent::inference::{Model, input_width, metadata};
+use driftline_agent::source::{Row, Rows, Wanted};
+use driftline_collector::baseline::{Built, Options, Table, build};
+use driftline_shared::baseline::TOLERANCE_DEFAULT;
+use driftline_shared::list::Text;
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task};
+use driftline_shared::units::Name;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Most rows that are read; more tell nothing new and would not fit in memory beside everything else.
+const ROWS_MAX: usize = 2_000_000;
+/// Golden rows that travel with the model.
+const GOLDEN_ROWS: usize = 16;
+/// Allowed difference between this machine's answers and the device's.
+const GOLDEN_TOLERANCE: f32 = 1e-3;
+/// Above this share of unreadable rows the table is more likely the wrong one.
+const BAD_ROWS_SHARE_MAX: f64 = 0.1;
+
+/// Whether the table's rows are a series in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RowOrder {
+    /// Neighbouring rows were taken one after the other.
+    Series,
+    /// Rows are independent samples in no particular order.
+    Independent,
+}
+
+/// Options of `driftline baselines create`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The ONNX model
+    #[arg(long)]
+    model: PathBuf,
+    /// CSV table of training rows, with a header line
+    #[arg(long)]
+    data: PathBuf,
+    /// Model name [default: from the model's metadata or file name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Release name, such as v2 [default: from the model's metadata, else v1]
+    #[arg(long)]
+    release: Option<String>,
+    /// Input columns in the model's order [default: from the metadata, else all columns that are not excluded]
+    #[arg(long, value_delimiter = ',')]
+    features: Vec<String>,
+    /// Columns that are no inputs
+    #[arg(long, value_delimiter = ',')]
+    exclude: Vec<String>,
+    /// Column with the true class
+    #[arg(long)]
+    label: Option<String>,
+    /// Class names in the order of the model's scores
+    #[arg(long, value_delimiter = ',')]
+    classes: Vec<String>,
+    /// Unit of a column for sentences, such as temp_c=°C; may be given several times
+    #[arg(long = "unit", value_parser = key_value)]
+    units: Vec<(String, String)>,
+    /// Length of a window on the device, such as 60s or 5min
+    #[arg(long, default_value = "60s", value_parser = duration_ms)]
+    window: u32,
+    /// Samples that a window will hold on one device
+    #[arg(long, default_value_t = 60)]
+    window_samples: u32,
+    /// Whether rows are a series in time
+    #[arg(long, value_enum, default_value_t = RowOrder::Series)]
+    rows: RowOrder,
+    /// Smallest change worth an alarm, in standard deviations
+    #[arg(long, default_value_t = TOLERANCE_DEFAULT)]
+    tolerance: f64,
+    /// Directory to write the bundle to [default: <name>-<release>.bundle]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Makes the bundle.
+pub fn create(args: &Args) -> Result<ExitCode> {
+    let onnx = std::fs::read(&args.model).with_context(|| format!("{} cannot be read", args.model.display()))?;
+    let (bundle, built) = bundle(&onnx, args)?;
+    let manifest = bundle.manifest();
+    let default_out = PathBuf::from(format!("{}-{}.bundle", manifest.model, manifest.release));
+    let out = args.out.clone().unwrap_or(default_out);
+    bundle.write(&out)?;
+    for note in &built.notes {
+        eprintln!("note: {note}");
+    }
+    let watched = built.baseline.features.iter().filter(|f| f.unwatched.is_none()).count();
+    println!(
+        "{} {}: {watched} of {} readings will be watched, baseline of {} rows, digest {}",
+        manifest.model,
+        manifest.release,
+        built.baseline.features.len(),
+        built.baseline.rows,
+        bundle.release_id()
+    );
+    println!("{}", out.display());
+    eprintln!("next: driftline models add {}", out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a bundle in memory from a model's bytes and the table that `args` name.
+fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
+    let meta = metadata(onnx).with_context(|| args.model.display().to_string())?;
+    let header = header(&args.data)?;
+    let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
+    let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
+    let mut model = Model::load(onnx, names.len()).with_context(|| args.model.display().to_string())?;
+    let task = task(&args.classes, &meta, model.outputs())?;
+    let inputs = rows(&args.data, &names)?;
+    let outputs = answers(&mut model, &inputs);
+    let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
+    units.extend(args.units.iter().cloned());
+    let units: Vec<String> = names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
+    let table = Table { names: &names, units: &units, inputs: &inputs, outputs: &outputs, task: &task };
+    let independent_rows = args.rows == RowOrder::Independent;
+    let options = Options { window_samples: args.window_samples.max(1), independent_rows, tolerance: args.tolerance };
+    let built = build(&table, options).with_context(|| args.data.display().to_string())?;
+    let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
+    let release = args.release.clone().or_else(|| meta.get("driftline.release").cloned()).unwrap_or_else(|| "v1".into());
+    let schema = Schema {
+        format: FORMAT,
+        task,
+        label: label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?,
+        window_ms: args.window,
+    };
+    let name = Name::new(&name).with_context(|| format!("`{name}` cannot name a model"))?;
+    let release = Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?;
+    let golden = golden(&inputs, &outputs);
+    let bundle = Bundle::create(&name, &release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
+    Ok((bundle, built))
+}
+
+/// Which columns feed the model, in its order.
+fn input_names(
+    onnx: &[u8],
+    args: &Args,
+    meta: &BTreeMap<String, String>,
+    header: &[String],
+    label: Option<&str>,
+) -> Result<Vec<String>> {
+    let named = if args.features.is_empty() { json(meta, "driftline.features")? } else { Some(args.features.clone()) };
+    let excluded = |name: &String| args.exclude.contains(name) || label == Some(name);
+    let names: Vec<String> = named.unwrap_or_else(|| header.iter().filter(|n| !excluded(n)).cloned().collect());
+    let (table, model) = (args.data.display(), args.model.display());
+    if let Some(missing) = names.iter().find(|n| !header.contains(n)) {
+        bail!("{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features");
+    }
+    match input_width(onnx)? {
+        Some(width) if width != names.len() => bail!(
+            "{model} takes {width} inputs, but {table} offers {} columns: say which are inputs with --features a,b,… or which are not with --exclude a,b,…",
+            names.len()
+        ),
+        _ => Ok(names),
+    }
+}
+
+fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Result<Task> {
+    let named: Option<Vec<String>> = if given.is_empty() { json(meta, "driftline.classes")? } else { Some(given.to_vec()) };
+    if named.is_none() && outputs == 1 {
+        return Ok(Task::Regression(1));
+    }
+    let classes = named.unwrap_or_else(|| (0..outputs).map(|i| i.to_string()).collect());
+    if classes.len() != outputs {
+        bail!("the model gives {outputs} scores, but {} classes are named: name each with --classes", classes.len());
+    }
+    if classes.len() > CLASSES_MAX {
+        bail!("the model has {outputs} classes; {CLASSES_MAX} is the most");
+    }
+    let text = |c: &String| Text::whole(c).with_context(|| format!("the class name {c} is longer than 64 bytes"));
+    Ok(Task::Classification(classes.iter().map(text).collect::<Result<Vec<_>>>()?.into_iter().collect()))
+}
+
+fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
+    let parse = |text: &String| serde_json::from_str(text).with_context(|| format!("the model's metadata {key} is no JSON of the right form"));
+    meta.get(key).map(parse).transpose()
+}
+
+fn open(path: &Path) -> Result<std::fs::File> {
+    std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+fn header(path: &Path) -> Result<Vec<String>> {
+    let mut reader = csv::Reader::from_reader(open(path)?);
+    let headers = reader.headers().with_context(|| format!("{} is no CSV table", path.display()))?;
+    let names: Vec<String> = headers.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    if names.iter().all(String::is_empty) {
+        bail!("{} is empty: give a table with a header line and rows of numbers", path.display());
+    }
+    Ok(names)
+}
+
+/// Every readable row of the wanted columns.
+fn rows(path: &Path, names: &[String]) -> Result<Vec<Vec<f32>>> {
+    let wanted = Wanted { inputs: names.to_vec(), label: None, classes: Vec::new() };
+    let shown = path.display().to_string();
+    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted, &shown)?;
+    let (mut table, mut bad, mut first_bad) = (Vec::new(), 0usize, None);
+    let progress = progress(0, "rows read");
+    while table.len() < ROWS_MAX {
+        let mut values = Vec::with_capacity(names.len());
+        match reader.next(&mut values)? {
+            Row::Sample(_) => table.push(values),
+            Row::Malformed { line, error } => {
+                bad += 1;
+                first_bad.get_or_insert(format!("line {line}: {error}"));
+            }
+            Row::End => break,
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if let Some(first) = first_bad {
+        if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + table.len()) as f64 {
+            bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + table.len());
+        }
+        eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
+    }
+    Ok(table)
+}
+
+/// The model's answers; an empty row where it has none.
+fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let progress = progress(inputs.len() as u64, "rows through the model");
+    let mut out = Vec::new();
+    let answer = |row: &Vec<f32>| {
+        progress.inc(1);
+        model.answer(row, &mut out).values().map(<[f32]>::to_vec).unwrap_or_default()
+    };
+    let answers = inputs.iter().map(answer).collect();
+    progress.finish_and_clear();
+    answers
+}
+
+/// Evenly spread rows that the model could answer.
+fn golden(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> HeapGolden {
+    let whole: Vec<usize> = (0..inputs.len()).filter(|&i| !outputs[i].is_empty() && inputs[i].iter().all(|v| v.is_finite())).collect();
+    let step = whole.len().div_ceil(GOLDEN_ROWS).max(1);
+    let picked: Vec<usize> = whole.into_iter().step_by(step).collect();
+    HeapGolden {
+        inputs: picked.iter().map(|&i| inputs[i].clone()).collect(),
+        outputs: picked.iter().map(|&i| outputs[i].clone()).collect(),
+        tolerance: GOLDEN_TOLERANCE,
+    }
+}
+
+/// A bar on standard error that shows itself only when the work takes longer than half a second.
+fn progress(len: u64, what: &'static str) -> ProgressBar {
+    let bar = if len == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(len) };
+    let template = if len == 0 { "{spinner} {pos} {msg}" } else { "{bar:30} {pos}/{len} {msg}" };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as column=unit, such as temp_c=°C")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `500ms`, `60s`, `5min` or `1h` in milliseconds.
+pub fn duration_ms(text: &str) -> Result<u32, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "min" | "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a duration with its unit, such as 500ms, 60s, 5min or 1h".into()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).filter(|ms| (100..=86_400_000).contains(ms));
+    ms.map(|ms| ms as u32).ok_or_else(|| "a window lasts 100ms to 24h".into())
+}

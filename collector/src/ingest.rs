@@ -1,0 +1,144 @@
+//! From bytes to checked windows: what arrives on a device's topic, decoded or refused with a reason that is counted.
+//!
+//! Nothing here keeps state. A refusal is an outcome, not an error: it is counted by its reason, and a frame that cannot be read is
+//! kept as a dead letter and its number settled, or it would come again for ever.
+
+use crate::release::Release;
+use driftline_shared::sketch::Cells;
+use driftline_shared::units::{Name, Seq, Stream, WallMs};
+use driftline_shared::window::Window;
+use driftline_shared::wire::messages::Gap;
+use driftline_shared::wire::topic::{DeviceTopic, Leaf};
+use driftline_shared::wire::{Frame, Kind, Malformed, pack};
+
+/// How far a window may lie ahead of the collector's clock.
+const AHEAD_MS_MAX: u64 = 3_600_000;
+
+/// Why something was refused. Each has its own counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// The topic is none of ours, or another fleet's.
+    Topic,
+    /// The sender's identity is not the device in the topic.
+    Spoofed,
+    /// The frame's envelope or payload does not decode.
+    Malformed,
+    /// A frame of a newer or older protocol.
+    Version,
+    /// Its number is further ahead than a device may be.
+    TooFarAhead,
+    /// Another frame with this number was stored: two devices share one identity.
+    Cloned,
+    /// A window that does not fit its release's baseline.
+    Schema,
+    /// A window of a release that is not registered.
+    UnknownRelease,
+    /// A window dated in the future.
+    Future,
+    /// A window too late for a verdict.
+    TooLate,
+    /// More devices than [`crate::device::DEVICES_MAX`].
+    TooManyDevices,
+}
+
+impl Refusal {
+    /// The counter's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Spoofed => "spoofed",
+            Self::Malformed => "malformed",
+            Self::Version => "version",
+            Self::TooFarAhead => "too_far_ahead",
+            Self::Cloned => "cloned",
+            Self::Schema => "schema",
+            Self::UnknownRelease => "unknown_release",
+            Self::Future => "future",
+            Self::TooLate => "too_late",
+            Self::TooManyDevices => "too_many_devices",
+        }
+    }
+}
+
+/// A frame of windows whose every window decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Sender's stream.
+    pub stream: Stream,
+    /// Number.
+    pub seq: Seq,
+    /// Checksum.
+    pub crc: u32,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a numbered frame holds.
+#[derive(Debug)]
+pub enum Content {
+    /// Windows.
+    Windows(Vec<Box<Window>>),
+    /// Numbers that will never come.
+    Gap(Gap),
+}
+
+/// A numbered frame that cannot be used; its number is known when the head was readable.
+#[derive(Debug)]
+pub struct Undecodable {
+    /// Stream and number.
+    pub number: Option<(Stream, Seq)>,
+    /// Checksum of the envelope, when that was sound.
+    pub crc: u32,
+    /// Why.
+    pub why: Malformed,
+}
+
+/// Whose topic this is, when the sender may publish there.
+pub fn sender(fleet: &Name, topic: &str, client: Option<&str>) -> Result<DeviceTopic, Refusal> {
+    let topic = DeviceTopic::parse(topic).ok_or(Refusal::Topic)?;
+    if topic.fleet != *fleet || topic.leaf == Leaf::Commands {
+        return Err(Refusal::Topic);
+    }
+    if client.is_some_and(|client| client != topic.device.as_str()) {
+        return Err(Refusal::Spoofed);
+    }
+    Ok(topic)
+}
+
+/// Decodes a numbered frame whole.
+pub fn decode(payload: &[u8]) -> Result<Decoded, Undecodable> {
+    let frame = Frame::parse(payload).map_err(|why| Undecodable { number: None, crc: 0, why })?;
+    let crc = frame.crc;
+    match frame.kind {
+        Kind::Gap => {
+            let gap: Gap = frame.read(Kind::Gap).map_err(|why| Undecodable { number: None, crc, why })?;
+            Ok(Decoded { stream: gap.stream, seq: gap.hi, crc, content: Content::Gap(gap) })
+        }
+        Kind::Windows => {
+            let bad = |number| move |why| Undecodable { number, crc, why };
+            let mut reader = pack::Windows::open(frame.payload).ok_or(Malformed::Payload).map_err(bad(None))?;
+            let number = Some((reader.stream, reader.seq));
+            let mut windows = Vec::new();
+            while let Some(window) = reader.next().map_err(bad(number))? {
+                windows.push(Box::new(window));
+            }
+            Ok(Decoded { stream: reader.stream, seq: reader.seq, crc, content: Content::Windows(windows) })
+        }
+        other => Err(Undecodable { number: None, crc, why: Malformed::Kind(other as u8) }),
+    }
+}
+
+/// Checks a window against the release it names.
+pub fn fits(window: &Window, release: &Release, now: WallMs) -> Result<(), Refusal> {
+    if window.start.0 > now.0 + AHEAD_MS_MAX {
+        return Err(Refusal::Future);
+    }
+    let features = &release.baseline.features;
+    let cells = |cells: &Cells| cells.len();
+    let fits = window.sketches.len() == features.len()
+        && window.sketches.iter().zip(features).all(|(sketch, f)| sketch.counts().len() == cells(&f.cells))
+        && window.span_ms <= release.schema.window_ms
+        && window.start.0 % u64::from(release.schema.window_ms) + u64::from(window.span_ms)
+            <= u64::from(release.schema.window_ms);
+    if fits { Ok(()) } else { Err(Refusal::Schema) }
+}

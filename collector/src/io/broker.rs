@@ -1,0 +1,240 @@
+//! The embedded MQTT broker: mqtt5 with topic rights per device, a hook that stores before it acknowledges, and tight limits.
+//!
+//! A device may publish on its own topics and read its own commands and the host's state; nothing else, its last will included. The
+//! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. Leaves out TLS and passwords
+//! (a later issue): whoever can reach the listener may name itself as a device, which is why it binds to loopback by default.
+
+use super::transport::{Incoming, Outgoing};
+use bytes::Bytes;
+use driftline_shared::units::Name;
+use driftline_shared::wire::FRAME_BYTES_MAX;
+use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
+use mqtt5::broker::config::StorageConfig;
+use mqtt5::broker::{
+    AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
+    ClientPublishEvent, MqttBroker, PublishAction, StorageBackendType,
+};
+use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::packet::publish::PublishPacket;
+use mqtt5::QoS;
+use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Connected clients.
+pub const CLIENTS_MAX: usize = 20_000;
+/// Retained messages: a birth and a death per device, and the host.
+const RETAINED_MAX: usize = 2 * CLIENTS_MAX + 1;
+/// Largest retained message.
+const RETAINED_BYTES_MAX: usize = 4096;
+/// Subscriptions of one client: its commands and the host.
+const SUBSCRIPTIONS_MAX: usize = 4;
+/// Room for topic and properties beside the largest frame.
+const PACKET_OVERHEAD: usize = 1024;
+/// Messages kept for a client that is away: none are needed, devices ask again.
+const QUEUED_MAX: usize = 64;
+/// Bytes kept for such a client.
+const QUEUED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How the broker listens.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The fleet whose topics there are.
+    pub fleet: Name,
+}
+
+/// Why the broker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The address cannot be bound.
+    #[error("the MQTT broker cannot listen on {listen} ({reason}); is another broker running there? choose another address under [mqtt]")]
+    Bind {
+        /// Which address.
+        listen: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
+    /// It stopped.
+    #[error("the MQTT broker stopped: {0}")]
+    Stopped(String),
+}
+
+/// Runs the broker until `shutdown` completes. The bound address is told once it listens.
+pub async fn run(
+    config: Config,
+    incoming: mpsc::Sender<Incoming>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    bound: oneshot::Sender<SocketAddr>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), BrokerError> {
+    let wills = Mutex::new(HashMap::new());
+    let hook = Arc::new(Hook { incoming, wills });
+    let rights = Arc::new(Rights { host: HostTopic(&config.fleet).to_string(), fleet: config.fleet.clone() });
+    let bind = |e: mqtt5::MqttError| BrokerError::Bind { listen: config.listen, reason: e.to_string() };
+    let mut broker = MqttBroker::with_config(limits(config.listen, hook)).await.map_err(bind)?.with_auth_provider(rights);
+    let router = broker.router();
+    let stop = broker.shutdown_handle();
+    let address = broker.local_addr().unwrap_or(config.listen);
+    let mut running = tokio::spawn(async move { broker.run().await });
+    let _ = bound.send(address);
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            message = outgoing.recv() => match message {
+                Some(message) => {
+                    let qos = if message.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+                    let mut publish = PublishPacket::new(message.topic, message.payload, qos);
+                    publish.retain = message.retain;
+                    router.route_message(&publish, None).await;
+                }
+                None => break,
+            },
+            ended = &mut running => {
+                let why = match ended {
+                    Ok(Ok(())) => "it was told to".to_owned(),
+                    Ok(Err(e)) => e.to_string(),
+                    Err(e) => e.to_string(),
+                };
+                return Err(BrokerError::Stopped(why));
+            }
+            () = &mut shutdown => break,
+        }
+    }
+    stop.shutdown();
+    // What it still has to say takes a moment at most; the collector's data is stored already.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), running).await;
+    Ok(())
+}
+
+/// mqtt5 with every default that is wide open made narrow.
+fn limits(listen: SocketAddr, hook: Arc<Hook>) -> BrokerConfig {
+    let storage = StorageConfig::new()
+        .with_backend(StorageBackendType::Memory)
+        .with_persistence(false)
+        .with_max_queued_messages_per_client(QUEUED_MAX)
+        .with_max_queued_bytes_per_client(QUEUED_BYTES_MAX);
+    let mut config = BrokerConfig::new()
+        .with_bind_addresses(vec![listen])
+        .with_max_clients(CLIENTS_MAX)
+        .with_max_packet_size(FRAME_BYTES_MAX + PACKET_OVERHEAD)
+        .with_maximum_qos(1)
+        .with_max_subscriptions_per_client(SUBSCRIPTIONS_MAX)
+        .with_max_retained_messages(RETAINED_MAX)
+        .with_max_retained_message_size(RETAINED_BYTES_MAX)
+        .with_sys_topics_enabled(false)
+        .with_session_expiry(std::time::Duration::from_secs(3600))
+        .with_storage(storage)
+        .with_event_handler(hook);
+    config.wildcard_subscription_available = false;
+    config.shared_subscription_available = false;
+    config
+}
+
+/// Who may do what. The client id is the device's name.
+struct Rights {
+    fleet: Name,
+    host: String,
+}
+
+impl Rights {
+    fn own(&self, client: &str, topic: &str) -> Option<Leaf> {
+        let topic = DeviceTopic::parse(topic)?;
+        (topic.fleet == self.fleet && topic.device.as_str() == client).then_some(topic.leaf)
+    }
+
+    fn may_publish(&self, client: &str, topic: &str) -> bool {
+        self.own(client, topic).is_some_and(|leaf| leaf != Leaf::Commands)
+    }
+
+    fn may_subscribe(&self, client: &str, filter: &str) -> bool {
+        filter == self.host || self.own(client, filter) == Some(Leaf::Commands)
+    }
+}
+
+impl AuthProvider for Rights {
+    fn authenticate<'a>(&'a self, connect: &'a ConnectPacket, _: SocketAddr) -> Later<'a, mqtt5::Result<AuthResult>> {
+        let will_allowed = connect.will.as_ref().is_none_or(|will| self.may_publish(&connect.client_id, &will.topic));
+        let result = if Name::new(&connect.client_id).is_err() {
+            AuthResult::fail_with_reason(ReasonCode::ClientIdentifierNotValid, "the client id is a device name: A-Z a-z 0-9 . _ -")
+        } else if !will_allowed {
+            AuthResult::fail_with_reason(ReasonCode::NotAuthorized, "a device's last will goes to its own topics")
+        } else {
+            AuthResult::success()
+        };
+        Box::pin(async move { Ok(result) })
+    }
+
+    fn authorize_publish<'a>(&'a self, client: &str, _: Option<&'a str>, topic: &'a str) -> Later<'a, bool> {
+        let may = self.may_publish(client, topic);
+        Box::pin(async move { may })
+    }
+
+    fn authorize_subscribe<'a>(&'a self, client: &str, _: Option<&'a str>, filter: &'a str) -> Later<'a, bool> {
+        let may = self.may_subscribe(client, filter);
+        Box::pin(async move { may })
+    }
+}
+
+/// Hands messages to the collector and waits for its commit.
+struct Hook {
+    incoming: mpsc::Sender<Incoming>,
+    /// Last wills by client id: mqtt5 publishes them without asking the hook. Bounded by the number of clients.
+    wills: Mutex<HashMap<String, (String, Bytes)>>,
+}
+
+impl Hook {
+    /// Waits until the message is stored. When it cannot be, this never ends: the device gets no PUBACK and comes back.
+    async fn store(&self, client: &str, topic: &str, payload: Bytes) {
+        let (done, stored) = oneshot::channel();
+        let message = Incoming { topic: topic.to_owned(), payload, client: Some(client.to_owned()), done };
+        if self.incoming.send(message).await.is_err() || stored.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn wills(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, Bytes)>> {
+        self.wills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BrokerEventHandler for Hook {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Later<'a, ()> {
+        Box::pin(async move {
+            let client = event.client_id.to_string();
+            match (event.will_topic, event.will_payload) {
+                (Some(topic), Some(payload)) => self.wills().insert(client, (topic.to_string(), payload)),
+                _ => self.wills().remove(&client),
+            };
+        })
+    }
+
+    fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Later<'a, PublishAction> {
+        Box::pin(async move {
+            self.store(&event.client_id, &event.topic, event.payload).await;
+            // Births and deaths stay visible to whoever looks with an MQTT client; the rest goes no further.
+            if event.retain { PublishAction::Continue } else { PublishAction::Handled }
+        })
+    }
+
+    fn on_client_disconnect<'a>(&'a self, event: ClientDisconnectEvent) -> Later<'a, ()> {
+        Box::pin(async move {
+            let client = event.client_id.to_string();
+            if event.unexpected {
+                let will = self.wills().get(&client).cloned();
+                if let Some((topic, payload)) = will {
+                    let (done, _) = oneshot::channel();
+                    let message = Incoming { topic, payload, client: Some(client), done };
+                    let _ = self.incoming.send(message).await;
+                }
+            }
+        })
+    }
+}

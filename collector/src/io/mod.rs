@@ -1,0 +1,14 @@
+//! Everything that touches the world: brokers, the store, HTTP and the task that drives the state machine.
+
+pub mod broker;
+pub mod driver;
+pub mod http;
+#[cfg(feature = "influxdb")]
+pub mod influx;
+pub mod live;
+pub mod mqtt;
+pub mod serve;
+pub mod store;
+pub mod transport;
+
+pub use serve::{Ready, serve};

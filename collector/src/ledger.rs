@@ -1,0 +1,152 @@
+//! Which frames have been stored: a high-water mark and a 63-bit mask per device and stream.
+//!
+//! MQTT repeats and reorders; merging a sketch twice would be wrong for ever. A frame is merged only when this table admits its
+//! number, in the transaction that stores both. The device keeps at most 60 frames in flight, so a number that is further
+//! than 63 ahead comes from a device that breaks the protocol; it is refused and not acknowledged.
+
+use driftline_shared::units::{Seq, Stream};
+use driftline_shared::wire::messages::Gap;
+
+/// One device's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// Every number up to this one is settled: stored, or declared lost.
+    pub through: Seq,
+    /// Bit `i`: number `through + 1 + i` is settled.
+    pub mask: u64,
+    /// Numbers declared lost.
+    pub lost: u64,
+    /// The number admitted last.
+    pub last_seq: Seq,
+    /// Its frame's checksum.
+    pub last_crc: u32,
+}
+
+/// What the ledger says of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// New: store it.
+    Accepted,
+    /// Stored before: acknowledge again, do not merge.
+    Duplicate,
+    /// The same number as the frame before, another content: two devices share one identity. Never merged.
+    Cloned,
+    /// Further ahead than any device may be.
+    TooFarAhead,
+}
+
+/// Width of the mask in use.
+const AHEAD_MAX: u64 = 63;
+
+impl Entry {
+    /// Admits frame `seq` with this checksum.
+    pub fn admit(&mut self, seq: Seq, crc: u32) -> Admission {
+        if seq == self.last_seq && seq.0 > 0 && crc != self.last_crc {
+            return Admission::Cloned;
+        }
+        if seq.0 <= self.through.0 {
+            return Admission::Duplicate;
+        }
+        let ahead = seq.0 - self.through.0 - 1;
+        if ahead >= AHEAD_MAX {
+            return Admission::TooFarAhead;
+        }
+        if self.mask & (1 << ahead) != 0 {
+            return Admission::Duplicate;
+        }
+        self.mask |= 1 << ahead;
+        self.slide();
+        (self.last_seq, self.last_crc) = (seq, crc);
+        Admission::Accepted
+    }
+
+    /// Settles numbers that will never come. Returns how many were new; a gap beyond the mask is refused with `None`.
+    pub fn declare_lost(&mut self, gap: &Gap) -> Option<u64> {
+        if gap.lo.0 > gap.hi.0 || gap.lo.0 > self.through.0 + AHEAD_MAX {
+            return None;
+        }
+        let mut settled = 0;
+        // A long gap that begins at the high-water mark is one step, however long it is.
+        if gap.lo.0 <= self.through.0 + 1 && gap.hi.0 > self.through.0 + AHEAD_MAX {
+            settled += gap.hi.0 - self.through.0 - u64::from(self.mask.count_ones());
+            self.through = gap.hi;
+            self.mask = 0;
+        } else {
+            if gap.hi.0 > self.through.0 + AHEAD_MAX {
+                return None;
+            }
+            for seq in gap.lo.0.max(self.through.0 + 1)..=gap.hi.0 {
+                let bit = 1 << (seq - self.through.0 - 1);
+                settled += u64::from(self.mask & bit == 0);
+                self.mask |= bit;
+            }
+            self.slide();
+        }
+        self.lost += settled;
+        Some(settled)
+    }
+
+    fn slide(&mut self) {
+        let run = self.mask.trailing_ones();
+        self.through.0 += u64::from(run);
+        self.mask = self.mask.checked_shr(run).unwrap_or(0);
+    }
+}
+
+/// The key of an entry is the device and its stream.
+pub type Key = (driftline_shared::units::Name, Stream);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_shared::wire::messages::GapReason;
+    use std::collections::BTreeSet;
+
+    fn gap(lo: u64, hi: u64) -> Gap {
+        Gap { stream: Stream(1), lo: Seq(lo), hi: Seq(hi), reason: GapReason::Evicted }
+    }
+
+    #[test]
+    fn order_does_not_matter_and_repeats_are_seen() {
+        let mut e = Entry::default();
+        let found: Vec<_> = [2, 1, 2, 3, 65, 66, 67].map(|s| e.admit(Seq(s), s as u32)).into();
+        use Admission::*;
+        assert_eq!(found, [Accepted, Accepted, Duplicate, Accepted, Accepted, Accepted, TooFarAhead]);
+        assert_eq!(e.through, Seq(3));
+    }
+
+    #[test]
+    fn a_clone_is_told_from_a_repeat() {
+        let mut e = Entry::default();
+        assert_eq!(e.admit(Seq(1), 7), Admission::Accepted);
+        assert_eq!(e.admit(Seq(1), 7), Admission::Duplicate);
+        assert_eq!(e.admit(Seq(1), 8), Admission::Cloned);
+    }
+
+    #[test]
+    fn gaps_move_the_mark_and_count_once() {
+        let mut e = Entry::default();
+        e.admit(Seq(3), 1);
+        assert_eq!(e.declare_lost(&gap(1, 4)), Some(3));
+        assert_eq!((e.through, e.lost), (Seq(4), 3));
+        assert_eq!(e.declare_lost(&gap(1, 4)), Some(0));
+        assert_eq!(e.declare_lost(&gap(5, 5000)), Some(4996));
+        assert_eq!(e.through, Seq(5000));
+        assert_eq!(e.declare_lost(&gap(9000, 9001)), None);
+        assert_eq!(e.declare_lost(&gap(7, 6)), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_a_set(seqs in proptest::collection::vec(1u64..120, 0..300)) {
+            let (mut e, mut set) = (Entry::default(), BTreeSet::new());
+            for s in seqs {
+                let through = (1..).take_while(|n| set.contains(n)).count() as u64;
+                let expected = if set.contains(&s) { Admission::Duplicate }
+                    else if s > through + 63 { Admission::TooFarAhead }
+                    else { set.insert(s); Admission::Accepted };
+                proptest::prop_assert_eq!(e.admit(Seq(s), 1), expected);
+            }
+        }
+    }
+}

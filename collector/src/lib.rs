@@ -1,0 +1,25 @@
+//! Driftline's collector: merges what a fleet's agents sketched, detects drift, explains it, rolls out better models.
+//!
+//! Read from the top, in the order data flows: a frame is admitted once by the [`ledger`], decoded by [`ingest`], its windows
+//! are merged in [`history`], compared with the [`release`]'s baseline in [`detect`], alarms with one cause become an
+//! [`incident`], a [`rollout`] brings a better release out, and [`view`] says all of it in words. [`collector`] is the state
+//! machine around them; only [`io`] touches clock, disk and sockets.
+
+pub mod device;
+pub mod release;
+
+pub mod ledger;
+pub mod ingest;
+pub mod history;
+pub mod detect;
+pub mod incident;
+pub mod rollout;
+pub mod record;
+pub mod collector;
+
+pub mod baseline;
+pub mod explain;
+pub mod view;
+
+pub mod config;
+pub mod io;
