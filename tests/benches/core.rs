@@ -1,0 +1,64 @@
+//! The budgets of ARCHITECTURE.md that are about time: one sample into a window, two windows into one, a window through the
+//! wire, one detector step. Each is for 20 features; run with `cargo bench -p driftline-tests`.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use driftline_shared::drift::design::Design;
+use driftline_shared::drift::detector::Detector;
+use driftline_shared::units::{Seq, Stream};
+use driftline_shared::window::Window;
+use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
+use driftline_tests::normal::{Rng, features, window};
+use std::hint::black_box;
+
+const FEATURES: usize = 20;
+
+fn benches(c: &mut Criterion) {
+    let features = features(FEATURES, 6_000);
+    let cells: Vec<_> = features.iter().map(|f| f.cells.clone()).collect();
+    let mut rng = Rng::new(1);
+
+    let samples: Vec<[f32; FEATURES]> = (0..1024).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
+    let mut open = window(&features, &mut rng, 0, |_, z| z);
+    let mut at = 0;
+    c.bench_function("window/add one sample of 20 features", |b| {
+        b.iter(|| {
+            at = (at + 1) % samples.len();
+            open.add(cells.iter(), black_box(&samples[at]).iter().copied());
+        });
+    });
+
+    let one = window(&features, &mut rng, 60, |_, z| z);
+    let mut sum = one.clone();
+    c.bench_function("window/merge two of 20 features", |b| {
+        b.iter(|| sum.merge(black_box(&one)).expect("the same cells"));
+    });
+
+    let mut buffer = vec![0u8; FRAME_BYTES_MAX];
+    c.bench_function("wire/encode a window of 20 features", |b| {
+        b.iter(|| pack::write(Stream(1), Seq(1), [black_box(&*one)].into_iter(), &mut buffer).expect("fits"));
+    });
+    let len = pack::write(Stream(1), Seq(1), [&*one].into_iter(), &mut buffer).expect("fits");
+    println!("wire: one window of 20 features, 60 samples: {len} bytes");
+    c.bench_function("wire/decode a window of 20 features", |b| {
+        b.iter(|| {
+            let frame = Frame::parse(black_box(&buffer[..len])).expect("sound");
+            let mut windows = pack::Windows::open(frame.payload).expect("sound");
+            windows.next::<FEATURES>().expect("sound") as Option<Window<FEATURES>>
+        });
+    });
+
+    let designs: Vec<_> = features.iter().map(|f| Design::new(f, FEATURES, 60.0)).collect();
+    let mut detectors = vec![Detector::default(); FEATURES];
+    let mut slot = 0;
+    c.bench_function("detector/one step of 20 features", |b| {
+        b.iter(|| {
+            slot += 1;
+            for ((detector, design), sketch) in detectors.iter_mut().zip(&designs).zip(&one.sketches) {
+                black_box(detector.step(design, sketch.counts(), sketch.missing(), slot, 1e9));
+            }
+        });
+    });
+}
+
+criterion_group!(core, benches);
+criterion_main!(core);

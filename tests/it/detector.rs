@@ -1,0 +1,119 @@
+//! The detector on simulated streams: silent when nothing changes, quick when something does. Small runs of the tables that
+//! the evaluation will make at full size; seeds are fixed, so a failure is a change of behaviour and not of luck.
+
+use driftline_shared::baseline::FeatureBaseline;
+use driftline_shared::drift::design::Design;
+use driftline_shared::drift::detector::Detector;
+use driftline_shared::drift::scores::Family;
+use driftline_tests::normal::{Rng, baseline_of, features, window};
+
+const N: usize = 60;
+
+fn ar_table(rng: &mut Rng, rows: usize, rho: f64) -> Vec<Vec<f32>> {
+    let mut x = 0.0;
+    let innovation = (1.0 - rho * rho).sqrt();
+    (0..rows)
+        .map(|_| {
+            x = rho * x + innovation * rng.normal();
+            vec![x as f32]
+        })
+        .collect()
+}
+
+/// Alarms in `streams` × `windows` null windows of an AR(1) process, baseline from `rows` rows of its own.
+fn null_alarms(rho: f64, rows: usize, streams: usize, windows: u64, threshold: f64) -> usize {
+    let mut rng = Rng::new(0x5eed);
+    let mut alarms = 0;
+    for _ in 0..streams {
+        let feature = baseline_of(&ar_table(&mut rng, rows, rho)).remove(0);
+        let design = Design::new(&feature, 20, N as f64);
+        let mut detector = Detector::default();
+        for slot in 0..windows {
+            let table = ar_table(&mut rng, N, rho);
+            let counts = counts(&feature, &table);
+            alarms += usize::from(detector.step(&design, &counts, 0, slot, threshold).raised.is_some());
+        }
+    }
+    alarms
+}
+
+fn counts(feature: &FeatureBaseline, table: &[Vec<f32>]) -> Vec<u32> {
+    let mut counts = vec![0; feature.cells.len()];
+    table.iter().for_each(|row| counts[feature.cells.of(row[0])] += 1);
+    counts
+}
+
+#[test]
+fn nothing_changes_nothing_is_said() {
+    // 40 baselines × 500 windows = 20 000 at ARL >= 100 000 each: 0.2 expected at the very most.
+    for rho in [0.0, 0.5, 0.9] {
+        assert_eq!(null_alarms(rho, 6_000, 40, 500, 1e5), 0, "AR({rho})");
+    }
+    assert_eq!(null_alarms(0.0, 1_000, 40, 500, 1e5), 0, "a short baseline");
+}
+
+/// Windows until the alarm after the change, over seeds; and what it was called.
+fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
+    let mut feature = features(1, 6_000).remove(0);
+    // The runs of STATISTICS §3.5 tolerate nothing beyond the baseline's own error.
+    feature.tolerance = 0.0;
+    let design = Design::new(&feature, 20, N as f64);
+    let mut found: Vec<(u64, Family)> = (0..seeds)
+        .map(|seed| {
+            let mut rng = Rng::new(seed);
+            let mut detector = Detector::default();
+            for slot in 0..1_000 {
+                let window = window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if slot < 50 { z } else { map(z) });
+                let sketch = &window.sketches[0];
+                if let Some(alarm) = detector.step(&design, sketch.counts(), sketch.missing(), slot, 1e5).raised {
+                    assert!(slot >= 50, "a false alarm at {slot}");
+                    assert!(alarm.onset.abs_diff(50) <= slot - 50 + 10, "onset {} for a change at 50", alarm.onset);
+                    return (slot - 49, alarm.family);
+                }
+            }
+            panic!("never seen");
+        })
+        .collect();
+    found.sort_by_key(|f| f.0);
+    found.into_iter().unzip()
+}
+
+fn median_delay(map: impl Fn(f64) -> f64) -> u64 {
+    let (delays, _) = delays(map, 31);
+    delays[15]
+}
+
+#[test]
+fn shifts_and_spreads_are_seen_as_soon_as_promised() {
+    // Medians of STATISTICS §3.5 for N0 = 6000, c = 1e5 are 14, 4, 1, 3 and 4, over many baselines. This one baseline's phi+ is 1.5
+    // (location) and 1.7 (scale), by which a delay grows.
+    assert!(median_delay(|z| z + 0.25) <= 22);
+    assert!(median_delay(|z| z + 0.5) <= 6);
+    assert!(median_delay(|z| z + 1.0) <= 2);
+    assert!(median_delay(|z| z * 1.5) <= 5);
+    assert!(median_delay(|z| z / 1.5) <= 7);
+}
+
+#[test]
+fn a_change_is_called_by_its_name() {
+    assert!(delays(|z| z + 2.0, 11).1.iter().all(|f| *f == Family::Location));
+    assert!(delays(|z| z * 2.0, 11).1.iter().all(|f| *f == Family::Scale));
+    assert!(delays(|z| if z > 0.8 { f64::NAN } else { z }, 11).1.iter().all(|f| *f == Family::Missing));
+}
+
+#[test]
+fn an_alarm_is_let_go_when_values_return() {
+    let feature = features(1, 6_000).remove(0);
+    let design = Design::new(&feature, 20, N as f64);
+    let mut rng = Rng::new(3);
+    let mut detector = Detector::default();
+    let mut cleared = None;
+    for slot in 0..200 {
+        let sick = (50..100).contains(&slot);
+        let window = window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if sick { z + 1.0 } else { z });
+        let step = detector.step(&design, window.sketches[0].counts(), 0, slot, 1e5);
+        assert!(!step.cleared || !sick, "let go at {slot} while the shift stands");
+        cleared = cleared.or(step.cleared.then_some(slot));
+    }
+    assert_eq!(cleared, Some(104), "five calm windows after the last sick one");
+}

@@ -1,0 +1,3 @@
+//! What tests and benches share: seeded normal data, baselines made of it, and the fleet simulator.
+
+pub mod normal;
