@@ -152,9 +152,7 @@ impl Config {
         let listen = raw.listen.unwrap_or_else(|| "127.0.0.1:8600".into());
         let address = |key, text: &String| text.parse().map_err(|_| bad(key, text, "write an address and port, such as 127.0.0.1:8600"));
         let listen: SocketAddr = address("listen", &listen)?;
-        if !listen.ip().is_loopback() && raw.token_file.is_none() {
-            return Err(bad("listen", &listen, "others could then control the fleet: name a token_file, or listen on 127.0.0.1"));
-        }
+        let token_file = raw.token_file;
         let mqtt = match (raw.mqtt.embedded, raw.mqtt.host) {
             (Some(embedded), None) => Mqtt::Embedded(address("mqtt.embedded", &embedded)?),
             (None, Some(host)) => Mqtt::External {
@@ -170,7 +168,18 @@ impl Config {
             return Err(bad("influxdb", &"set", "this program was built without it: build with --features influxdb"));
         }
         let data_dir = raw.data_dir.unwrap_or_else(|| "driftline-data".into());
-        Ok(Self { settings, data_dir, listen, token_file: raw.token_file, mqtt, influxdb: raw.influxdb, ui_dir: None })
+        let config = Self { settings, data_dir, listen, token_file, mqtt, influxdb: raw.influxdb, ui_dir: None };
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// What must hold of the whole, again after an option has changed a part.
+    pub fn check(&self, path: &str) -> Result<(), ConfigError> {
+        if self.listen.ip().is_loopback() || self.token_file.is_some() {
+            return Ok(());
+        }
+        let wanted = "others could then control the fleet: name a token_file, or listen on 127.0.0.1";
+        Err(ConfigError::Value { path: path.into(), key: "listen", found: self.listen.to_string(), wanted })
     }
 }
 

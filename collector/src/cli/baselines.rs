@@ -110,37 +110,70 @@ pub fn create(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a bundle is made with, beside the model and its rows.
+pub struct Recipe {
+    /// Model name.
+    pub name: Name,
+    /// Release name.
+    pub release: Name,
+    /// Input columns in the model's order.
+    pub names: Vec<String>,
+    /// Units by column.
+    pub units: BTreeMap<String, String>,
+    /// Column with the true class.
+    pub label: Option<String>,
+    /// Class names, when they are given rather than the model's own.
+    pub classes: Vec<String>,
+    /// Length of a window.
+    pub window_ms: u32,
+    /// How the baseline is built.
+    pub options: Options,
+}
+
+/// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
+pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2]) -> Result<(Bundle, Built)> {
+    let meta = metadata(onnx).with_context(|| origin[0].to_owned())?;
+    let mut model = Model::load(onnx, recipe.names.len()).with_context(|| origin[0].to_owned())?;
+    let task = task(&recipe.classes, &meta, model.outputs())?;
+    let outputs = answers(&mut model, inputs);
+    let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
+    units.extend(recipe.units);
+    let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
+    let table = Table { names: &recipe.names, units: &units, inputs, outputs: &outputs, task: &task };
+    let built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    let label = recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
+    let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms };
+    let golden = golden(inputs, &outputs);
+    let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
+    Ok((bundle, built))
+}
+
 /// Makes a bundle in memory from a model's bytes and the table that `args` name.
 fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
-    let meta = metadata(onnx).with_context(|| args.model.display().to_string())?;
+    let origin = [args.model.display().to_string(), args.data.display().to_string()];
+    let meta = metadata(onnx).with_context(|| origin[0].clone())?;
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
-    let mut model = Model::load(onnx, names.len()).with_context(|| args.model.display().to_string())?;
-    let task = task(&args.classes, &meta, model.outputs())?;
     let inputs = rows(&args.data, &names)?;
-    let outputs = answers(&mut model, &inputs);
-    let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
-    units.extend(args.units.iter().cloned());
-    let units: Vec<String> = names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
-    let table = Table { names: &names, units: &units, inputs: &inputs, outputs: &outputs, task: &task };
-    let independent_rows = args.rows == RowOrder::Independent;
-    let options = Options { window_samples: args.window_samples.max(1), independent_rows, tolerance: args.tolerance };
-    let built = build(&table, options).with_context(|| args.data.display().to_string())?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
     let release = args.release.clone().or_else(|| meta.get("driftline.release").cloned()).unwrap_or_else(|| "v1".into());
-    let schema = Schema {
-        format: FORMAT,
-        task,
-        label: label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?,
+    let recipe = Recipe {
+        name: Name::new(&name).with_context(|| format!("`{name}` cannot name a model"))?,
+        release: Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?,
+        names,
+        units: args.units.iter().cloned().collect(),
+        label,
+        classes: args.classes.clone(),
         window_ms: args.window,
+        options: Options {
+            window_samples: args.window_samples.max(1),
+            independent_rows: args.rows == RowOrder::Independent,
+            tolerance: args.tolerance,
+        },
     };
-    let name = Name::new(&name).with_context(|| format!("`{name}` cannot name a model"))?;
-    let release = Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?;
-    let golden = golden(&inputs, &outputs);
-    let bundle = Bundle::create(&name, &release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
-    Ok((bundle, built))
+    make(onnx, recipe, &inputs, [&origin[0], &origin[1]])
 }
 
 /// Which columns feed the model, in its order.

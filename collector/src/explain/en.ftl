@@ -100,6 +100,12 @@ timeline-alert = clearly different: { $level }
 ranked-title = Which readings changed most
 ranked-caption = Distance from training, 0 to 1. How much the model relies on each reading is not known.
 
+accuracy-title = How often the model was right
+accuracy-caption = Only where the true answer is known on the device.
+accuracy-before = { $model }, before the change
+accuracy-since = { $model }, since the change
+accuracy-now = { $model }
+
 expert-statistic = Statistic
 expert-statistic-value = mixture e-Shiryaev-Roberts detector on score sums, { $family } { $direction }
 expert-evidence = Evidence (natural logarithm)

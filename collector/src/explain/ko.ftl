@@ -81,6 +81,12 @@ timeline-alert = 뚜렷이 다름: { $level }
 ranked-title = 가장 많이 바뀐 입력값
 ranked-caption = 학습 데이터와의 거리, 0~1. 모델이 각 입력값에 얼마나 기대는지는 알 수 없습니다.
 
+accuracy-title = 모델이 맞힌 비율
+accuracy-caption = 기기에서 정답을 아는 경우만 셉니다.
+accuracy-before = { $model }, 변화 전
+accuracy-since = { $model }, 변화 후
+accuracy-now = { $model }
+
 expert-statistic = 통계량
 expert-statistic-value = 점수 합에 대한 혼합 e-Shiryaev-Roberts 탐지기, { $family } { $direction }
 expert-evidence = 증거 (자연로그)
