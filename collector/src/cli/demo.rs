@@ -336,7 +336,6 @@ impl<'a> Story<'a> {
                     self.offer(&id).await?;
                 }
             }
-            "incident.updated" => self.say(&format!("{id} {words}")),
             "incident.resolved" => {
                 self.say(&format!("{id} {words}"));
                 let incident = self.incident(&id).await?;

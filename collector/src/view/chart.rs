@@ -2,7 +2,7 @@
 
 use super::View;
 use crate::explain::number;
-use crate::history::{Group, Merged};
+use crate::history::{Group, Merged, SLOTS_MAX};
 use crate::incident::Incident;
 use crate::release::Release;
 use crate::rollout::machine::Activity;
@@ -222,9 +222,10 @@ impl View<'_> {
                 self.core.history.slots(r.id, group).map(move |(slot, _)| (slot * window, window))
             })
         };
-        // What is still being filled would dip at the end of every line.
+        // What is still being filled would dip at the end of every line; what only an old release still has is before the picture.
         let newest = all_slots().map(|(at, _)| at).max();
-        let span = all_slots().filter(|(at, _)| Some(*at) != newest);
+        let oldest = all_slots().map(|(at, w)| newest.unwrap_or(at).saturating_sub(SLOTS_MAX as u64 * w)).min().unwrap_or(0);
+        let span = all_slots().filter(|(at, _)| Some(*at) != newest && *at >= oldest);
         let (first, last, step) =
             span.fold((u64::MAX, 0, 1), |(first, last, step), (at, w)| (first.min(at), last.max(at), u64::max(step, w)));
         let step = if first > last { step } else { step * ((last - first) / step / POINTS_MAX as u64 + 1) };
@@ -232,7 +233,7 @@ impl View<'_> {
         let series: Vec<Value> = lines
             .iter()
             .map(|(name, sources)| {
-                let points = self.points(reading, sources, newest, step);
+                let points = self.points(reading, sources, oldest..newest.unwrap_or(0), step);
                 let drawn: Vec<Value> = match (points.keys().next(), points.keys().next_back()) {
                     (Some(&from), Some(&to)) => (from..=to).map(|i| json!([i * step, points.get(&i)])).collect(),
                     _ => Vec::new(),
@@ -261,7 +262,7 @@ impl View<'_> {
         &self,
         reading: &str,
         sources: &[(&Release, Group)],
-        newest: Option<u64>,
+        span: std::ops::Range<u64>,
         step: u64,
     ) -> BTreeMap<u64, Option<f64>> {
         let mut weighted: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
@@ -269,7 +270,7 @@ impl View<'_> {
             let Some(index) = release.feature(reading) else { continue };
             let window = u64::from(release.schema.window_ms);
             let mut sums: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-            for (slot, merged) in self.core.history.slots(release.id, group).filter(|(s, _)| Some(s * window) != newest) {
+            for (slot, merged) in self.core.history.slots(release.id, group).filter(|(s, _)| span.contains(&(s * window))) {
                 let Some(sketch) = merged.sketches.get(index) else { continue };
                 let sum = sums.entry(slot * window / step).or_insert_with(|| vec![0; sketch.counts().len()]);
                 sum.iter_mut().zip(sketch.counts()).for_each(|(a, b)| *a = a.saturating_add(*b));
