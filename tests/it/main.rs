@@ -1,5 +1,7 @@
 //! The one integration binary: what no single crate can test alone.
 
 mod detector;
+mod fleet;
 mod golden;
+mod paths;
 mod tidy;

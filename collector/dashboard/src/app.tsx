@@ -124,7 +124,6 @@ export function App() {
           <button
             class="round"
             lang={lang.value === "ko" ? "en" : "ko"}
-            aria-label={w.otherLabel}
             onClick={() => {
               lang.value = lang.value === "ko" ? "en" : "ko";
               remember("driftline.lang", lang.value);

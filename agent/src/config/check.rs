@@ -1,0 +1,195 @@
+//! From the file as it is written to values the rest can trust, or one sentence about the first mistake.
+
+use super::raw::*;
+use super::*;
+use driftline_shared::list::Text;
+
+/// toml's message with what to do about it.
+pub(super) fn toml_sentence(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    if message.starts_with("unknown field") {
+        format!("{message}: remove the key or correct its spelling")
+    } else if message.starts_with("missing field") {
+        format!("{message}: add the key")
+    } else {
+        format!("{message}: correct the line")
+    }
+}
+
+/// Milliseconds of a time such as `250ms`, `60s`, `5m` or `1h`.
+fn milliseconds(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+pub(super) struct Checker<'a> {
+    pub(super) path: &'a str,
+}
+
+impl Checker<'_> {
+    fn wrong<T>(&self, key: &'static str, found: impl std::fmt::Debug, wanted: &str) -> Result<T, ConfigError> {
+        Err(ConfigError::Value { path: self.path.into(), key, found: format!("{found:?}"), wanted: wanted.into() })
+    }
+
+    fn name(&self, key: &'static str, text: &str) -> Result<Name, ConfigError> {
+        Name::new(text).or_else(|_| self.wrong(key, text, "use 1 to 64 of the characters A-Z a-z 0-9 . _ -"))
+    }
+
+    fn between(&self, key: &'static str, value: u32, min: u32, max: u32) -> Result<u32, ConfigError> {
+        if (min..=max).contains(&value) {
+            return Ok(value);
+        }
+        self.wrong(key, value, &format!("use a number from {min} to {max}"))
+    }
+
+    pub(super) fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
+        let trial = TrialConfig::default();
+        Ok(Config {
+            device: self.name("agent.device", &raw.agent.device)?,
+            fleet: self.name("agent.fleet", raw.agent.fleet.as_deref().unwrap_or("default"))?,
+            labels: self.labels(&raw.agent.labels)?,
+            data_dir: self.directory("agent.data_dir", raw.agent.data_dir)?,
+            mqtt: self.mqtt(raw.mqtt)?,
+            bundle: raw.model.bundle.map(|b| self.directory("model.bundle", b)).transpose()?,
+            source: self.source(raw.source)?,
+            window_samples_max: self.between(
+                "window.samples_max",
+                raw.window.samples_max.unwrap_or(SAMPLES_PER_WINDOW_MAX),
+                1,
+                SAMPLES_PER_WINDOW_MAX,
+            )?,
+            trial: TrialConfig {
+                samples: self.between("trial.samples", raw.trial.samples.unwrap_or(trial.samples), 1, 1_000_000)?,
+                commit_samples: self.between(
+                    "trial.commit_samples",
+                    raw.trial.commit_samples.unwrap_or(trial.commit_samples),
+                    1,
+                    1_000_000,
+                )?,
+            },
+            spool_frames_max: self.between(
+                "spool.frames_max",
+                raw.spool.frames_max.unwrap_or(2_000),
+                SPOOL_FRAMES_MIN,
+                SPOOL_FRAMES_MAX,
+            )?,
+        })
+    }
+
+    fn directory(&self, key: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+        if path.as_os_str().is_empty() { self.wrong(key, path, "give a directory") } else { Ok(path) }
+    }
+
+    fn labels(&self, raw: &std::collections::BTreeMap<String, String>) -> Result<List<Label, LABELS_MAX>, ConfigError> {
+        let mut labels = List::default();
+        for (key, value) in raw {
+            let name = self.name("agent.labels", key)?;
+            let Some(text) = Text::whole(value).filter(|_| !value.is_empty() && !value.contains(char::is_control)) else {
+                return self.wrong("agent.labels", value, "use 1 to 64 bytes of text");
+            };
+            if labels.push((name, text)).is_err() {
+                return self.wrong("agent.labels", raw.len(), &format!("give at most {LABELS_MAX} labels"));
+            }
+        }
+        Ok(labels)
+    }
+
+    fn mqtt(&self, raw: RawMqtt) -> Result<MqttConfig, ConfigError> {
+        if raw.host.is_empty() || raw.host.contains(|c: char| c.is_whitespace() || c == '/') {
+            return self.wrong("mqtt.host", raw.host, "give a host name or address, without scheme or path");
+        }
+        if raw.port == Some(0) {
+            return self.wrong("mqtt.port", 0, "use a port from 1 to 65535");
+        }
+        if raw.password_file.is_some() && raw.username.is_none() {
+            return self.wrong("mqtt.password_file", raw.password_file, "give mqtt.username too");
+        }
+        let keep_alive = raw.keep_alive.unwrap_or("30s".into());
+        let Some(keep_alive_s) =
+            milliseconds(&keep_alive).filter(|ms| (5_000..=3_600_000).contains(ms)).map(|ms| (ms / 1000) as u16)
+        else {
+            return self.wrong("mqtt.keep_alive", keep_alive, "use a time from \"5s\" to \"1h\"");
+        };
+        let port = raw.port.unwrap_or(1883);
+        Ok(MqttConfig { host: raw.host, port, username: raw.username, password_file: raw.password_file, keep_alive_s })
+    }
+
+    fn source(&self, raw: RawSource) -> Result<SourceConfig, ConfigError> {
+        let pumps = raw.kind == "pumps";
+        let rate_hz = raw.rate_hz.or(pumps.then_some(1.0));
+        if let Some(rate) = rate_hz
+            && !(rate > 0.0 && rate <= RATE_HZ_MAX)
+        {
+            return self.wrong("source.rate_hz", rate, &format!("use a number above 0 and up to {RATE_HZ_MAX}"));
+        }
+        if raw.label.as_ref().is_some_and(String::is_empty) {
+            return self.wrong("source.label", "", "give the column's name or leave the key out");
+        }
+        self.only_where_used(&raw)?;
+        let kind = match raw.kind.as_str() {
+            "csv" => self.file(&raw, Format::Csv)?,
+            "ndjson" => self.file(&raw, Format::Ndjson)?,
+            "stdin" => SourceKind::Stdin { format: self.format(raw.format.as_deref())? },
+            "pumps" => SourceKind::Pumps { seed: raw.seed.unwrap_or(1), fault_after_ms: self.fault(raw.fault_after)? },
+            _ => return self.wrong("source.kind", raw.kind, "use \"csv\", \"ndjson\", \"stdin\" or \"pumps\""),
+        };
+        Ok(SourceConfig { kind, rate_hz, repeat: raw.repeat.unwrap_or(false), label: raw.label })
+    }
+
+    /// A key that would silently do nothing is a mistake too.
+    fn only_where_used(&self, raw: &RawSource) -> Result<(), ConfigError> {
+        let file = matches!(raw.kind.as_str(), "csv" | "ndjson");
+        let (stdin, pumps) = (raw.kind == "stdin", raw.kind == "pumps");
+        let shuffled = file && raw.order.as_deref() == Some("shuffled");
+        let rules = [
+            ("source.path", raw.path.is_some(), file, "only kinds \"csv\" and \"ndjson\" have a path"),
+            ("source.loop", raw.repeat.is_some(), file, "only kinds \"csv\" and \"ndjson\" can loop"),
+            ("source.order", raw.order.is_some(), file, "only kinds \"csv\" and \"ndjson\" have an order"),
+            ("source.seed", raw.seed.is_some(), pumps || shuffled, "only kind \"pumps\" and order \"shuffled\" have a seed"),
+            ("source.format", raw.format.is_some(), stdin, "only kind \"stdin\" has a format"),
+            ("source.fault_after", raw.fault_after.is_some(), pumps, "only kind \"pumps\" has a fault"),
+        ];
+        for (key, given, used, wanted) in rules {
+            if given && !used {
+                return self.wrong(key, "given", &format!("{wanted}, and kind is {:?}: remove the key", raw.kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, raw: &RawSource, format: Format) -> Result<SourceKind, ConfigError> {
+        let Some(path) = raw.path.clone().filter(|p| !p.as_os_str().is_empty()) else {
+            return self.wrong("source.path", "missing", "give the file to read");
+        };
+        let order = match raw.order.as_deref() {
+            None | Some("file") => Order::File,
+            Some("shuffled") => Order::Shuffled(raw.seed.unwrap_or(1)),
+            Some(other) => return self.wrong("source.order", other, "use \"file\" or \"shuffled\""),
+        };
+        Ok(SourceKind::File { path, format, order })
+    }
+
+    fn format(&self, raw: Option<&str>) -> Result<Format, ConfigError> {
+        match raw {
+            None | Some("ndjson") => Ok(Format::Ndjson),
+            Some("csv") => Ok(Format::Csv),
+            Some(other) => self.wrong("source.format", other, "use \"csv\" or \"ndjson\""),
+        }
+    }
+
+    fn fault(&self, raw: Option<String>) -> Result<Option<u64>, ConfigError> {
+        let Some(text) = raw else { return Ok(None) };
+        match milliseconds(&text) {
+            Some(ms) => Ok(Some(ms)),
+            None => self.wrong("source.fault_after", text, "use a time such as \"30s\" or \"5m\""),
+        }
+    }
+}

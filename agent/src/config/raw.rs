@@ -1,0 +1,80 @@
+//! The file as it is written, before anything is checked.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) agent: RawAgent,
+    pub(super) mqtt: RawMqtt,
+    #[serde(default)]
+    pub(super) model: RawModel,
+    pub(super) source: RawSource,
+    #[serde(default)]
+    pub(super) window: RawWindow,
+    #[serde(default)]
+    pub(super) trial: RawTrial,
+    #[serde(default)]
+    pub(super) spool: RawSpool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAgent {
+    pub(super) device: String,
+    pub(super) fleet: Option<String>,
+    pub(super) data_dir: PathBuf,
+    #[serde(default)]
+    pub(super) labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMqtt {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) keep_alive: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) bundle: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSource {
+    pub(super) kind: String,
+    pub(super) path: Option<PathBuf>,
+    pub(super) format: Option<String>,
+    pub(super) rate_hz: Option<f64>,
+    #[serde(rename = "loop")]
+    pub(super) repeat: Option<bool>,
+    pub(super) label: Option<String>,
+    pub(super) order: Option<String>,
+    pub(super) seed: Option<u64>,
+    pub(super) fault_after: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWindow {
+    pub(super) samples_max: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrial {
+    pub(super) samples: Option<u32>,
+    pub(super) commit_samples: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpool {
+    pub(super) frames_max: Option<u32>,
+}
