@@ -119,7 +119,7 @@ test("one press and one confirmation roll the better model out, stage by stage",
   await page.getByText(/^Stage 2 of 3 is installed on 4 of 4 devices and is being watched/).waitFor({ timeout: 2 * MINUTE });
   await page.getByText("Done · watch passed").first().waitFor();
   await inEveryDress("rollout");
-  await page.getByText("Done. 10 of 10 devices have the new model.").waitFor({ timeout: 2 * MINUTE });
+  await page.locator("p.lead", { hasText: "Done. 10 of 10 devices have the new model." }).waitFor({ timeout: 2 * MINUTE });
 });
 
 test("the incident is resolved, and the fleet looks normal again", { timeout: 3 * MINUTE }, async () => {

@@ -2,6 +2,7 @@
 
 mod detector;
 mod fleet;
+mod gas;
 mod golden;
 mod paths;
 mod tidy;
