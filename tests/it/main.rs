@@ -1,8 +1,15 @@
 //! The one integration binary: what no single crate can test alone.
 
+mod allocations;
+mod bad_input;
 mod detector;
 mod fleet;
 mod gas;
 mod golden;
+mod ingest;
 mod paths;
+mod sim;
 mod tidy;
+
+#[global_allocator]
+static ALLOCATOR: driftline_tests::allocations::Counting = driftline_tests::allocations::Counting;

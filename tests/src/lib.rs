@@ -1,3 +1,6 @@
-//! What tests and benches share: seeded normal data, baselines made of it, and the fleet simulator.
+//! What tests and benches share: seeded data, bundles, the allocation counter and the fleet simulator.
 
+pub mod allocations;
 pub mod normal;
+pub mod pump_bundle;
+pub mod sim;

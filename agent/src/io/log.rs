@@ -3,6 +3,7 @@
 //! Under systemd every line begins with its level as `<n>` (sd-daemon(3)) and has no time: the journal has both. Elsewhere
 //! lines have a time and the level's name. `DRIFTLINE_LOG` filters, in the syntax of tracing-subscriber's `EnvFilter`.
 
+use std::io::IsTerminal;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -19,7 +20,7 @@ pub fn start() {
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.event_format(Journal).try_init()
     } else {
-        builder.with_target(false).try_init()
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
     };
 }
 

@@ -61,7 +61,7 @@ pub fn event_text(core: &Collector, lang: Lang, event: &Event) -> String {
 pub fn health(core: &Collector) -> Value {
     let c = &core.counters;
     let refused: serde_json::Map<String, Value> =
-        c.refused.iter().map(|(why, n)| (format!("{why:?}").to_lowercase(), json!(n))).collect();
+        c.refused.iter().map(|(why, n)| (why.as_str().to_owned(), json!(n))).collect();
     json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),

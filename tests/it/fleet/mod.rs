@@ -128,8 +128,8 @@ pub fn must(command: &mut Command) -> String {
 
 /// A running collector.
 pub struct Collector {
-    /// The process.
-    pub process: Process,
+    /// Kept for its end, and for its log when a test fails.
+    _process: Process,
     /// Its address.
     pub url: String,
     /// The port of its broker, or of the external one.
@@ -149,7 +149,7 @@ impl Collector {
         let mqtt_port = external.unwrap_or_else(|| {
             process.after("agents connect to 127.0.0.1:").parse().expect("a port")
         });
-        Self { process, url, mqtt_port }
+        Self { _process: process, url, mqtt_port }
     }
 
     /// A view.

@@ -1,0 +1,200 @@
+//! Bad files, rows, models and configurations: one clear sentence each, counted, and nothing else is lost.
+
+use crate::fleet::{Collector, agent, agent_config, binary, root, run};
+use driftline_agent::bundle::Bundle;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// An error that a person can act on: the right exit code, one line that holds every one of `words`, no panic.
+fn complains(command: &mut Command, code: i32, words: &[&str]) {
+    let (found, _, error) = run(command);
+    assert_eq!(found, code, "{command:?}: {error}");
+    let lines: Vec<&str> = error.lines().filter(|l| !l.is_empty() && !l.starts_with("  try:")).collect();
+    assert_eq!(lines.len(), 1, "one sentence: {error}");
+    for word in words {
+        assert!(lines[0].contains(word), "{word:?} is missing in {error}");
+    }
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+fn create(model: &Path, data: &Path) -> Command {
+    let mut command = Command::new(binary("driftline"));
+    command.args(["baselines", "create", "--model"]).arg(model).arg("--data").arg(data);
+    command.arg("--out").arg(data.with_extension("bundle"));
+    command
+}
+
+fn table(rows: usize) -> String {
+    let row = |i: usize| format!("{},{},{},{},{},healthy\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 12, 1480 + i % 11, 45);
+    std::iter::once("temp_c,vibration_rms,current_a,rpm,humidity,wear\n".to_owned()).chain((0..rows).map(row)).collect()
+}
+
+#[test]
+fn broken_models_are_refused_when_a_baseline_is_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("rows.csv");
+    fs::write(&data, table(300)).expect("a file");
+    for (model, words) in [
+        ("empty.onnx", "empty"),
+        ("not-onnx.onnx", "ONNX"),
+        ("truncated.onnx", "ONNX"),
+        ("unsupported-op.onnx", "operator"),
+        ("wrong-shape.onnx", ""),
+    ] {
+        let path = root().join("tests/models/bad").join(model);
+        complains(create(&path, &data).args(["--exclude", "wear"]), 1, &[model, words]);
+    }
+}
+
+#[test]
+fn a_bundle_with_a_broken_model_does_not_start_an_agent() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let good = driftline_tests::pump_bundle::bundle("v1", false, 1_000, b"");
+    for model in ["empty.onnx", "not-onnx.onnx", "truncated.onnx", "unsupported-op.onnx"] {
+        let onnx = fs::read(root().join("tests/models/bad").join(model)).expect("a file");
+        let manifest = good.manifest();
+        let bundle = Bundle::create(&manifest.model, &manifest.release, onnx, good.baseline(), good.schema(), good.golden());
+        let path = dir.path().join(model);
+        bundle.expect("a bundle").write(&path).expect("a folder");
+        let config = agent_config(dir.path(), "pump-1", 1, Some(&path), "kind = \"pumps\"");
+        let mut command = Command::new(binary("driftline-agent"));
+        complains(command.args(["run", "--config"]).arg(config), 2, &["the configured bundle cannot be used"]);
+    }
+}
+
+#[test]
+fn bad_tables_are_refused_when_a_baseline_is_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = root().join("tests/models/pump-v1.onnx");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    complains(&mut create(&model, &file("empty.csv", "")), 1, &["empty.csv", "empty"]);
+    complains(&mut create(&model, &file("header.csv", &table(0))), 1, &["header.csv", "rows"]);
+    complains(&mut create(&model, &file("few.csv", &table(10))), 1, &["few.csv", "10 rows"]);
+    complains(&mut create(&model, &file("other.csv", "a,b\n1,2\n")), 1, &["other.csv", "no column temp_c"]);
+    let letters = table(100).replace(",1480,", ",fast,").replace(",1481,", ",fast,");
+    complains(&mut create(&model, &file("letters.csv", &letters)), 1, &["letters.csv", "rpm", "\"fast\"", "no number", "line 2"]);
+    complains(&mut create(&model, &dir.path().join("nowhere.csv")), 1, &["nowhere.csv", "cannot be read"]);
+    complains(&mut create(&dir.path().join("no.onnx"), &file("good.csv", &table(300))), 1, &["no.onnx", "cannot be read"]);
+}
+
+#[test]
+fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.join("v1.bundle");
+    let made = driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx);
+    made.write(&bundle).expect("a folder");
+    let collector = Collector::start(dir, None, "");
+    crate::fleet::must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    let good = "61,1.8,12,1480,45,healthy";
+    let mut rows = vec![good; 50];
+    rows.extend([
+        "61,1.8,12,1480",                      // too few columns
+        "61,1.8,12,1480,45,healthy,1,2",       // too many
+        "61,loud,12,1480,45,healthy",          // text where a number belongs
+        "NaN,1.8,12,1480,45,healthy",          // missing, part of a sample
+        ",1.8,12,1480,45,healthy",             // the same, as an empty cell
+        "inf,1.8,12,1480,45,healthy",          // broken, part of a sample
+        "61,-inf,12,1480,45,healthy",
+    ]);
+    let file = dir.join("rows.csv");
+    fs::write(&file, format!("temp_c,vibration_rms,current_a,rpm,humidity,wear\n{}\n", rows.join("\n"))).expect("a file");
+    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {file:?}"));
+    let mut process = agent(dir, "pump-1", &config);
+    assert!(process.wait().success());
+    let said = process.said();
+    let report = said.lines().last().expect("a report");
+    assert!(report.starts_with("57 samples taken: 54 in windows, 3 refused;"), "{said}");
+    assert!(report.ends_with("0 evicted, 0 not delivered"), "{said}");
+    assert!(said.contains("line 52") && said.contains("columns"), "the first bad row is named: {said}");
+    assert_eq!(collector.get("health")["windows"], 1);
+    // A sample that the model cannot answer has no verdict to count; the other 50 have.
+    assert!(collector.get("models")["items"][0]["labelled"].as_u64() >= Some(50));
+
+    let empty = dir.join("empty.csv");
+    fs::write(&empty, "").expect("a file");
+    let config = agent_config(dir, "pump-2", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {empty:?}"));
+    let mut process = agent(dir, "pump-2", &config);
+    assert_eq!(process.wait().code(), Some(1));
+    let said = process.said();
+    assert!(said.lines().last().is_some_and(|l| l.contains("empty.csv is empty")), "{said}");
+}
+
+#[test]
+fn agent_configurations_are_checked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let good = fs::read_to_string(agent_config(dir.path(), "pump-1", 1883, None, "kind = \"pumps\"")).expect("a file");
+    let check = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        let mut command = Command::new(binary("driftline-agent"));
+        command.args(["check-config", "--config"]).arg(path);
+        command
+    };
+    let (code, resolved, _) = run(&mut check("good.toml", &good));
+    assert_eq!(code, 0);
+    let (code, again, error) = run(&mut check("resolved.toml", &resolved));
+    assert_eq!((code, again), (0, resolved), "what it prints is a configuration of the same meaning: {error}");
+    for (from, to, words) in [
+        ("[trial]", "[trail]", &["c.toml line 10", "unknown field `trail`", "correct its spelling"][..]),
+        ("kind = \"pumps\"", "kind = \"pump\"", &["source.kind is \"pump\"", "\"csv\""]),
+        ("kind = \"pumps\"", "kind = \"pumps\"\nrate_hz = -1.0", &["source.rate_hz is -1", "above 0"]),
+        ("kind = \"pumps\"", "kind = \"pumps\"\nrate_hz = nan", &["source.rate_hz is NaN"]),
+        ("samples = 30", "samples = 0", &["trial.samples is 0", "from 1"]),
+        ("device = \"pump-1\"", "device = \"pump 1\"", &["agent.device", "pump 1"]),
+        ("port = 1883", "port = 0", &["mqtt.port is 0", "1 to 65535"]),
+        ("port = 1883", "port = 99999", &["line 8"]),
+        ("keep_alive = \"5s\"", "keep_alive = \"soon\"", &["mqtt.keep_alive", "soon"]),
+        ("device = ", "", &["missing field `device`", "add the key"]),
+    ] {
+        let text = good.replacen(from, to, 1);
+        let text = if to.is_empty() { good.lines().filter(|l| !l.starts_with(from)).collect::<Vec<_>>().join("\n") } else { text };
+        complains(&mut check("c.toml", &text), 2, words);
+    }
+    complains(Command::new(binary("driftline-agent")).args(["run", "--config", "/nowhere.toml"]), 2, &["/nowhere.toml", "cannot be read"]);
+}
+
+#[test]
+fn collector_configurations_are_checked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.toml");
+    for (text, words) in [
+        ("fleet = \"f\"\nlisen = \"x\"", &["line 2", "unknown field `lisen`"][..]),
+        ("fleet = \"my fleet\"", &["fleet is my fleet", "A-Z"]),
+        ("false_alarms_per_month = -1.0", &["false_alarms_per_month is -1", "above 0"]),
+        ("listen = \"0.0.0.0:8600\"", &["listen", "token_file"]),
+        ("[rollout]\nstages = [50, 10, 100]", &["ascending"]),
+    ] {
+        fs::write(&path, text).expect("a file");
+        complains(Command::new(binary("driftline")).args(["serve", "--config"]).arg(&path), 1, words);
+    }
+    complains(Command::new(binary("driftline")).args(["--url", "http://127.0.0.1:9", "status"]), 7, &["no collector answers"]);
+}
+
+#[test]
+fn bytes_that_are_no_bundle_are_refused_and_a_release_never_changes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let collector = Collector::start(dir.path(), None, "");
+    complains(&mut collector.cli(&["models", "add", dir.path().to_str().expect("a path")]), 1, &["manifest.json"]);
+    let url = format!("{}/api/v1/models", collector.url);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = agent.post(&url).header("Content-Type", "application/octet-stream").send(&b"DLB1 rubbish"[..]).expect("an answer");
+    assert_eq!(answer.status(), 400);
+    let body: serde_json::Value = answer.body_mut().read_json().expect("JSON");
+    assert!(body["error"]["message"].as_str().is_some_and(|m| m.starts_with("The bundle was not added: ")), "{body}");
+    for (n, onnx) in [b"one", b"two"].iter().enumerate() {
+        let bundle = driftline_tests::pump_bundle::bundle("v1", false, 1_000, *onnx);
+        let answer = agent.post(&url).header("Content-Type", "application/octet-stream").send(bundle.pack()).expect("an answer");
+        assert_eq!(answer.status(), [201, 409][n]);
+    }
+    // A page of another site, and a plain form.
+    let foreign = agent.post(&url).header("Origin", "http://evil.example").header("Content-Type", "application/octet-stream");
+    assert_eq!(foreign.send(&b"x"[..]).expect("an answer").status(), 403);
+    assert_eq!(agent.get(&url).header("Host", "evil.example").call().expect("an answer").status(), 403);
+}

@@ -1,0 +1,173 @@
+//! What the collector makes of frames: bad ones are refused, counted and lose nothing else; the order of good ones does not matter.
+
+use driftline_agent::pumps::{Pump, Random};
+use driftline_collector::collector::{Collector, Command, Settings, Topic};
+use driftline_collector::explain::Lang;
+use driftline_collector::ingest::Refusal;
+use driftline_collector::record::Stored;
+use driftline_collector::release::Release;
+use driftline_collector::view;
+use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
+use driftline_shared::window::Window;
+use driftline_shared::wire::topic::{DeviceTopic, Leaf};
+use driftline_shared::wire::{FRAME_BYTES_MAX, pack};
+use driftline_tests::pump_bundle::{answer, bundle};
+use std::sync::LazyLock;
+
+const WINDOW_MS: u32 = 1_000;
+const START: u64 = 1_795_000_000_000;
+
+static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| bundle("v1", false, WINDOW_MS, b"stands for a model").pack());
+static RELEASE: LazyLock<Release> = LazyLock::new(|| Release::unpack(&PACKED, WallMs(START)).expect("a release").0);
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn now(ms: u64) -> Now {
+    Now { mono: MonoMs(ms), wall: WallMs(START + ms) }
+}
+
+fn collector() -> Collector {
+    let mut collector = Collector::new(Settings::new(name("f")), Stored::default());
+    collector.command(now(0), Command::AddRelease(PACKED.clone())).expect("added");
+    collector
+}
+
+fn topic(device: &str) -> String {
+    DeviceTopic { fleet: name("f"), device: name(device), leaf: Leaf::Windows }.to_string()
+}
+
+/// A frame with one device's window of a slot.
+fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
+    let start = WallMs(START + slot * u64::from(WINDOW_MS));
+    let mut window = Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)));
+    let mut pump = Pump::new(device * 100_000 + slot);
+    for _ in 0..20 {
+        let values = pump.next(fault).values;
+        let scores = answer(&values);
+        let best = (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("three");
+        let watched = values.into_iter().chain([best as f32, scores[best]]);
+        window.add(RELEASE.baseline.features.iter().map(|f| &f.cells), watched);
+    }
+    write(device, slot, &window)
+}
+
+fn write(device: u64, slot: u64, window: &Window<256>) -> Vec<u8> {
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    let len = pack::write(Stream(device), Seq(slot + 1), std::iter::once(window), &mut buffer).expect("fits");
+    buffer.truncate(len);
+    buffer
+}
+
+#[test]
+fn bad_frames_are_refused_counted_and_lose_nothing_else() {
+    let good = frame(1, 0, false);
+    let with = |at: usize, byte: u8| {
+        let mut frame = good.clone();
+        frame[at] = byte;
+        frame
+    };
+    let mut random = Random::new(1);
+    let noise: Vec<u8> = (0..300).map(|_| random.bits() as u8).collect();
+    let foreign = {
+        let mut window = Window::<256>::new(ReleaseId(1), WallMs(START), WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells));
+        window.samples = 1;
+        write(2, 0, &window)
+    };
+    let narrow = write(3, 0, &Window::<256>::new(RELEASE.id, WallMs(START), WINDOW_MS, RELEASE.baseline.features.iter().take(2).map(|f| &f.cells)));
+    let future = {
+        let far = WallMs(START + 10 * 3_600_000);
+        write(4, 0, &Window::<256>::new(RELEASE.id, far, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)))
+    };
+    let cases: Vec<(&str, String, &str, Vec<u8>, Refusal)> = vec![
+        ("random bytes", topic("d"), "d", noise, Refusal::Malformed),
+        ("empty", topic("d"), "d", Vec::new(), Refusal::Malformed),
+        ("truncated", topic("d"), "d", good[..good.len() / 2].to_vec(), Refusal::Malformed),
+        ("a flipped bit", topic("d"), "d", with(20, !good[20]), Refusal::Malformed),
+        ("oversize", topic("d"), "d", vec![b'D'; FRAME_BYTES_MAX + 1], Refusal::Malformed),
+        ("an unknown version", topic("d"), "d", with(2, 9), Refusal::Version),
+        ("a name that breaks the grammar", "dl/1/f/0/no spaces!/w".into(), "no spaces!", good.clone(), Refusal::Topic),
+        ("another fleet", topic("d").replace("/f/", "/g/"), "d", good.clone(), Refusal::Topic),
+        ("another device's topic", topic("d"), "e", good.clone(), Refusal::Spoofed),
+        ("an unknown release", topic("d"), "d", foreign, Refusal::UnknownRelease),
+        ("another baseline's cells", topic("d"), "d", narrow, Refusal::Schema),
+        ("a window of tomorrow", topic("d"), "d", future, Refusal::Future),
+    ];
+    for (what, topic_of, client, payload, refusal) in cases {
+        let mut collector = collector();
+        collector.handle(now(10), &topic_of, Some(client), &payload);
+        let refused = collector.counters().refused.clone();
+        assert_eq!(refused.into_iter().collect::<Vec<_>>(), [(refusal, 1)], "{what}");
+        collector.handle(now(20), &topic("d"), Some("d"), &frame(9, 0, false));
+        assert_eq!(collector.counters().windows, 1, "{what}: the next good frame counts");
+        let c = collector.counters();
+        assert_eq!(c.frames_received, c.frames_accepted + c.frames_duplicate + c.frames_refused, "{what}");
+        assert!(view::health(&collector)["refused"][refusal.as_str()] == 1, "{what}: shown under its name");
+    }
+}
+
+#[test]
+fn no_bytes_make_the_collector_panic() {
+    let mut collector = collector();
+    let good = frame(1, 0, false);
+    let mut random = Random::new(7);
+    for round in 0..20_000u64 {
+        let mut bytes = good.clone();
+        match round % 3 {
+            0 => bytes.truncate((random.bits() as usize) % bytes.len()),
+            1 => (0..1 + round % 5).for_each(|_| {
+                let at = random.bits() as usize % bytes.len();
+                bytes[at] ^= 1 << (random.bits() % 8);
+            }),
+            _ => bytes = (0..random.bits() % 200).map(|_| random.bits() as u8).collect(),
+        }
+        for leaf in Leaf::FROM_DEVICE {
+            let topic = DeviceTopic { fleet: name("f"), device: name("d"), leaf }.to_string();
+            collector.handle(now(round), &topic, Some("d"), &bytes);
+        }
+        if round % 100 == 0 {
+            collector.tick(now(round));
+            collector.take_writes();
+            collector.committed(now(round));
+            while collector.poll_output().is_some() {}
+        }
+    }
+    let c = collector.counters();
+    assert_eq!(c.frames_received, c.frames_accepted + c.frames_duplicate + c.frames_refused);
+}
+
+/// Feeds 40 slots of six devices, half of which read high from slot 20 on; `late` moves frames to later.
+fn verdicts(late: impl Fn(u64, u64) -> u64) -> (String, u64) {
+    let mut collector = collector();
+    let mut frames: Vec<(u64, u64, u64)> = (0..40).flat_map(|slot| (1..=6).map(move |d| (slot, slot, d))).collect();
+    frames.iter_mut().for_each(|(at, slot, device)| *at += late(*slot, *device));
+    frames.sort();
+    let mut frames = frames.into_iter().peekable();
+    for second in 0..70 {
+        let at = now(second * 1_000 + 1_500);
+        while let Some((_, slot, device)) = frames.next_if(|(when, ..)| *when <= second) {
+            let id = format!("d{device}");
+            collector.handle(at, &topic(&id), Some(&id), &frame(device, slot, device <= 3 && slot >= 20));
+        }
+        collector.tick(at);
+        collector.take_writes();
+        collector.committed(at);
+        while collector.poll_output().is_some() {}
+    }
+    let incident = view::render(&collector, now(70_000), &Topic::Incident(1), Lang::En);
+    // When it opened may differ; what it says of the readings may not.
+    let told = [&incident["shift"]["bins"], &incident["since_ms"], &incident["ranges"], &incident["facts"][0]["text"]];
+    (told.map(ToString::to_string).join("\n"), collector.counters().windows)
+}
+
+#[test]
+fn late_windows_change_nothing_that_is_said() {
+    let (in_order, windows) = verdicts(|_, _| 0);
+    assert_eq!(windows, 240);
+    assert!(in_order.contains("temp_c: the middle value went from"), "{in_order}");
+    // Every device holds back every fifth window, by up to 12 seconds: far beyond the grace, within what is replayed.
+    let (late, windows) = verdicts(|slot, device| if (slot + device) % 5 == 0 { 3 + (slot * 7 + device) % 10 } else { 0 });
+    assert_eq!(windows, 240);
+    assert_eq!(late, in_order);
+}

@@ -1,0 +1,66 @@
+//! The whole fleet in one thread, from one seed.
+//!
+//! `DRIFTLINE_SEEDS=1000` makes a campaign of the few seeds that CI runs.
+
+use driftline_agent::bundle::Bundle;
+use driftline_collector::collector::Topic;
+use driftline_tests::pump_bundle::bundle;
+use driftline_tests::sim::{Sim, Trouble};
+use std::sync::LazyLock;
+
+static V1: LazyLock<Bundle> = LazyLock::new(|| bundle("v1", false, 1_000, b"stands for model 1"));
+static V2: LazyLock<Bundle> = LazyLock::new(|| bundle("v2", true, 1_000, b"stands for model 2"));
+
+/// Plays the demo's story; returns the simulator after its end.
+fn story(seed: u64, trouble: Trouble, dir: &tempfile::TempDir) -> Sim {
+    let mut sim = Sim::new(seed, 6, &V1, trouble, dir.path());
+    sim.run(30, false);
+    let none = sim.view(&Topic::Incidents);
+    assert_eq!(none["items"].as_array().map(Vec::len), Some(0), "seed {seed}: {none}");
+    sim.run(40, true);
+    let open = sim.view(&Topic::Incident(1));
+    assert_eq!(open["state"], "open", "seed {seed}");
+    assert!(open["title"].as_str().is_some_and(|t| t.starts_with("temp_c moved up by about ")), "seed {seed}: {open}");
+    sim.add(&V2);
+    sim.roll_out("v2", "INC-1");
+    sim.run(120, true);
+    sim
+}
+
+#[test]
+fn a_quiet_world_plays_the_story_and_counts_every_sample_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sim = story(1, Trouble::NONE, &dir);
+    assert_eq!(sim.view(&Topic::Rollout(1))["state"], "done");
+    assert_eq!(sim.view(&Topic::Incident(1))["state"], "resolved");
+    assert_eq!(sim.releases(), ["v2", "v2", "v2", "v1", "v1", "v1"]);
+    sim.finish();
+    let (taken, merged) = sim.samples();
+    assert_eq!((taken, merged), (6 * 1900, 6 * 1900));
+}
+
+#[test]
+fn cuts_repeats_delays_and_crashes_lose_and_double_nothing() {
+    let seeds = std::env::var("DRIFTLINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let mut crashes = 0;
+    for seed in 0..seeds {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut sim = story(seed, Trouble::BAD, &dir);
+        sim.finish();
+        let (taken, merged) = sim.samples();
+        assert_eq!(taken, merged, "seed {seed}");
+        crashes += sim.crashes;
+    }
+    assert!(crashes > 0, "the collector never died: the test would not notice what it should");
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    let run = || {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut sim = Sim::new(9, 4, &V1, Trouble::BAD, dir.path());
+        sim.run(20, false);
+        (sim.samples(), sim.crashes, sim.view(&Topic::Devices).to_string())
+    };
+    assert_eq!(run(), run());
+}
