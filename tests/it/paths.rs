@@ -1,6 +1,7 @@
 //! The ways through the whole system, with real processes: own broker, Mosquitto, the demo.
 
 use crate::fleet::{Collector, Process, agent, agent_config, baseline, binary, mosquitto, must, run, wait_for};
+use driftline_agent::bundle::Bundle;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,4 +119,32 @@ fn the_demo_plays_by_itself() {
         assert!(told.contains(sentence), "{sentence} is missing in {told}");
     }
     assert!(!told.contains("INC-2"), "{told}");
+}
+
+#[test]
+fn a_model_that_is_not_what_its_bundle_says_never_answers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let bundles = pump_bundles(dir);
+    let good = Bundle::read(&bundles[1]).expect("a bundle");
+    // The golden rows of v2 with the model of v1 in its place, under a manifest that is sound.
+    let (v1, manifest) = (Bundle::read(&bundles[0]).expect("a bundle"), good.manifest());
+    let wrong = Bundle::create(&manifest.model, &manifest.release, v1.model().to_vec(), good.baseline(), good.schema(), good.golden());
+    let path = dir.join("wrong.bundle");
+    wrong.expect("a bundle").write(&path).expect("a folder");
+    let collector = Collector::start(dir, None, QUICK_ROLLOUT);
+    for bundle in [&bundles[0], &path] {
+        must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    }
+    let source = "kind = \"pumps\"\nrate_hz = 50.0";
+    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundles[0]), source);
+    let device = agent(dir, "pump-1", &config);
+    wait_for("the device", || must(&mut collector.cli(&["devices", "list"])).contains("pump v1").then_some(()));
+    must(&mut collector.cli(&["rollouts", "create", "--model", "pump@v2", "--all", "--yes"]));
+    let (code, watched, _) = run(&mut collector.cli(&["rollouts", "watch", "1", "--timeout", "1min"]));
+    assert_eq!(code, 3, "{watched}");
+    assert!(watched.contains("Stopped by itself in stage 1 of 1: 1 of 1 devices failed"), "{watched}");
+    assert!(watched.contains("golden"), "the reason is shown: {watched}");
+    assert!(must(&mut collector.cli(&["devices", "list"])).contains("pump v1"));
+    assert!(device.said().contains("is refused: "), "{}", device.said());
 }

@@ -3,9 +3,9 @@
 //! `DRIFTLINE_SEEDS=1000` makes a campaign of the few seeds that CI runs.
 
 use driftline_agent::bundle::Bundle;
-use driftline_collector::collector::Topic;
+use driftline_collector::collector::{Query, Topic};
 use driftline_tests::pump_bundle::bundle;
-use driftline_tests::sim::{Sim, Trouble};
+use driftline_tests::sim::{FAILS, Sim, Trouble};
 use std::sync::LazyLock;
 
 static V1: LazyLock<Bundle> = LazyLock::new(|| bundle("v1", false, 1_000, b"stands for model 1"));
@@ -22,7 +22,7 @@ fn story(seed: u64, trouble: Trouble, dir: &tempfile::TempDir) -> Sim {
     assert_eq!(open["state"], "open", "seed {seed}");
     assert!(open["title"].as_str().is_some_and(|t| t.starts_with("temp_c moved up by about ")), "seed {seed}: {open}");
     sim.add(&V2);
-    sim.roll_out("v2", "INC-1");
+    sim.roll_out("v2", Query::Incident("INC-1".into()));
     sim.run(120, true);
     sim
 }
@@ -63,4 +63,23 @@ fn the_same_seed_is_the_same_world() {
         (sim.samples(), sim.crashes, sim.view(&Topic::Devices).to_string())
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_release_that_fails_its_trial_goes_back_and_the_rollout_stops_by_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sim = Sim::new(3, 6, &V1, Trouble::NONE, dir.path());
+    sim.run(10, false);
+    sim.add(&bundle(FAILS, false, 1_000, b"stands for a model that fails"));
+    sim.roll_out(FAILS, Query::All(true));
+    sim.run(20, false);
+    let rollout = sim.view(&Topic::Rollout(1));
+    assert_eq!(rollout["state"], "paused", "{rollout}");
+    assert_eq!(rollout["sentence"], "Stopped by itself in stage 1 of 3: 1 of 1 devices failed (limit 10%). Nothing more is installed.");
+    assert!(rollout["failures"][0]["reason"].as_str().is_some_and(|r| !r.is_empty()), "{rollout}");
+    assert_eq!(sim.releases(), ["v1"; 6], "every device runs what it ran before");
+    sim.finish();
+    let (taken, merged) = sim.samples();
+    assert_eq!(taken, 6 * 300);
+    assert!(merged >= taken - 40, "only samples that the failing model could not answer have no verdict: {merged} of {taken}");
 }

@@ -58,7 +58,9 @@ struct Node {
     name: Name,
     agent: Agent,
     pump: Pump,
+    /// The release on trial, as the driver holds its model.
     staged: Option<Arc<Profile>>,
+    trying: bool,
     stored: BTreeMap<Digest, Arc<Profile>>,
     link: Option<u64>,
     connections: u64,
@@ -92,6 +94,13 @@ pub struct Sim {
     numbers: u64,
     /// How often the collector died.
     pub crashes: u32,
+}
+
+/// Releases of this name give no answers, as a model does that fails at run time.
+pub const FAILS: &str = "fails";
+
+fn fails(profile: &Profile) -> bool {
+    profile.name.as_str() == FAILS
 }
 
 fn name(text: &str) -> Name {
@@ -180,12 +189,12 @@ impl Sim {
         self.command(Command::AddRelease(bundle.pack()));
     }
 
-    /// Plans and starts a rollout of the pump model to the devices of an incident.
-    pub fn roll_out(&mut self, release: &str, incident: &str) {
+    /// Plans and starts a rollout of the pump model to some devices.
+    pub fn roll_out(&mut self, release: &str, query: Query) {
         let request = RolloutRequest {
             model: name("pump"),
             release: name(release),
-            query: Query::Incident(incident.into()),
+            query,
             stages: None,
             failure_limit_percent: None,
             soak_ms: None,
@@ -254,10 +263,11 @@ impl Sim {
         let node = &mut self.nodes[i];
         let reading = node.pump.next(fault);
         let outputs = answer(&reading.values);
-        let trial = node.staged.is_some().then_some(Outputs::Values(&outputs));
+        let by = |profile: &Arc<Profile>| if fails(profile) { Outputs::Failed } else { Outputs::Values(&outputs) };
+        let trial = node.staged.as_ref().filter(|_| node.trying).map(by);
+        let answered = node.agent.active().map_or(Outputs::Failed, by);
         let label = Some(reading.class as u16);
-        let sample =
-            Sample { event_time: now.wall, inputs: &reading.values, outputs: Outputs::Values(&outputs), trial, label };
+        let sample = Sample { event_time: now.wall, inputs: &reading.values, outputs: answered, trial, label };
         node.agent.handle(now, Input::Sample(sample));
     }
 
@@ -277,11 +287,12 @@ impl Sim {
                     };
                     if let Ok(profile) = &result {
                         node.stored.insert(digest, profile.clone());
+                        node.staged = Some(profile.clone());
                     }
                     node.agent.handle(now, Input::Staged { digest, result });
                 }
-                Action::Try => node.staged = node.agent.active().cloned(),
-                Action::Switch | Action::Discard => node.staged = None,
+                Action::Try => node.trying = true,
+                Action::Switch | Action::Discard => (node.staged, node.trying) = (None, false),
                 Action::Back | Action::Settle => {}
             }
         }
@@ -401,5 +412,5 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
     let file = SlotFile { active: Some(profile.digest), configured: Some(profile.digest), committed: true, starts: 1, ..SlotFile::default() };
     let agent = Agent::new(now, settings, file, Some(profile.clone()));
     let stored = BTreeMap::from([(profile.digest, profile.clone())]);
-    Node { name: device, agent, pump: Pump::new(i as u64 + 1), staged: None, stored, link: None, connections: 0 }
+    Node { name: device, agent, pump: Pump::new(i as u64 + 1), staged: None, trying: false, stored, link: None, connections: 0 }
 }
