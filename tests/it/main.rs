@@ -6,6 +6,8 @@ mod detector;
 mod fleet;
 mod gas;
 mod golden;
+#[cfg(feature = "influxdb")]
+mod influx;
 mod ingest;
 mod paths;
 mod sim;

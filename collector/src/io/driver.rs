@@ -164,15 +164,15 @@ impl Driver {
             None => {}
         }
         let writes = self.core.take_writes();
-        #[cfg(feature = "influxdb")]
-        if let Some(sink) = &self.influx {
-            sink.offer(&self.core, &writes);
-        }
         if let Err(error) = tokio::task::block_in_place(|| self.store.commit(&writes)) {
             // Senders dropped unanswered: nothing is acknowledged, and every device sends again.
             tracing::error!(%error, "nothing can be stored; no window is acknowledged until this works again");
             drop((batch, answer));
             return self.rebuild().await;
+        }
+        #[cfg(feature = "influxdb")]
+        if let Some(sink) = &self.influx {
+            sink.offer(&self.core, &writes);
         }
         self.core.committed(now);
         for message in batch {

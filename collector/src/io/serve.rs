@@ -54,6 +54,10 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The export's address.
+    #[cfg(feature = "influxdb")]
+    #[error("influxdb.url is not usable ({0}); write it as http://host:8086")]
+    Influx(String),
     /// HTTP ended by itself.
     #[error("the HTTP server stopped: {0}")]
     Http(std::io::Error),
@@ -78,7 +82,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let driver = match &config.influxdb {
         Some(influx) => {
             let token = influx.token_file.as_deref().map(secret).transpose()?.unwrap_or_default();
-            driver.with_influx(super::influx::start(influx, token))
+            driver.with_influx(super::influx::start(influx, token).map_err(ServeError::Influx)?)
         }
         None => driver,
     };
