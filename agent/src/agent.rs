@@ -215,7 +215,9 @@ impl Agent {
                 self.publish(Leaf::Birth, |buffer| wire::write(Kind::Birth, &*birth, buffer))
             }
             Say::Event(event) => self.publish(Leaf::Events, |buffer| wire::write(Kind::Event, &event, buffer)),
-            Say::Request(request) => self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer)),
+            Say::Request(request) => {
+                self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer))
+            }
             Say::Frame(payload) => {
                 let topic = device_topic(&self.settings, Leaf::Windows);
                 Publish { topic, payload, at_least_once: true, retain: false }
@@ -342,7 +344,11 @@ impl Agent {
         while let Some((event, lasting)) = self.slots.next_event() {
             self.uplink.event(event, lasting);
         }
-        debug_assert_eq!(self.samples_taken, self.samples_in_windows + self.samples_refused, "samples are accounted for");
+        debug_assert_eq!(
+            self.samples_taken,
+            self.samples_in_windows + self.samples_refused,
+            "samples are accounted for"
+        );
     }
 
     fn change_release(&mut self) {

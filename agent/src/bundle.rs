@@ -254,7 +254,10 @@ impl Bundle {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let features = &self.baseline.features;
         if features.is_empty() || features.len() > FEATURES_MAX {
-            return wrong(format!("{BASELINE_FILE} has {} features, and 1 to {FEATURES_MAX} are possible", features.len()));
+            return wrong(format!(
+                "{BASELINE_FILE} has {} features, and 1 to {FEATURES_MAX} are possible",
+                features.len()
+            ));
         }
         for (at, feature) in features.iter().enumerate() {
             let fits = match feature.role {
@@ -279,7 +282,7 @@ impl Bundle {
         let rows_fit = golden.inputs.len() == golden.outputs.len()
             && golden.inputs.iter().all(|row| row.len() == inputs)
             && golden.outputs.iter().all(|row| row.len() == outputs);
-        if !rows_fit || !(golden.tolerance >= 0.0) {
+        if !rows_fit || golden.tolerance.is_nan() || golden.tolerance < 0.0 {
             return wrong(format!("{GOLDEN_FILE} does not fit a model of {inputs} inputs and {outputs} outputs"));
         }
         Ok(())
@@ -414,7 +417,10 @@ mod tests {
         let huge = manifest.replacen(bytes, "9999999999999", 1);
         assert!(matches!(parse_manifest(huge.as_bytes()), Err(BundleError::TooLarge { .. })));
         let renamed = manifest.replacen("golden.json", "other.json", 1);
-        assert_eq!(parse_manifest(renamed.as_bytes()).unwrap_err().to_string(), "the bundle has no golden.json: create the bundle again");
+        assert_eq!(
+            parse_manifest(renamed.as_bytes()).unwrap_err().to_string(),
+            "the bundle has no golden.json: create the bundle again"
+        );
         let later = manifest.replacen("\"format\":1", "\"format\":2", 1);
         assert!(parse_manifest(later.as_bytes()).unwrap_err().to_string().contains("format 2"));
         assert!(parse_manifest(b"{}").is_err());
@@ -431,7 +437,11 @@ mod tests {
             Bundle::create(model, release, good.model().to_vec(), b, s, g).map(drop).map_err(|e| e.to_string())
         };
         assert!(create(&baseline, good.schema(), good.golden()).unwrap_err().contains("wrong place"));
-        assert!(create(good.baseline(), &testing::schema(3), good.golden()).unwrap_err().contains("golden.json does not fit"));
+        assert!(
+            create(good.baseline(), &testing::schema(3), good.golden())
+                .unwrap_err()
+                .contains("golden.json does not fit")
+        );
         let schema = Schema { window_ms: 0, ..good.schema().clone() };
         assert!(create(good.baseline(), &schema, good.golden()).unwrap_err().contains("windows of 0 ms"));
     }

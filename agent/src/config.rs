@@ -7,9 +7,9 @@ mod check;
 mod raw;
 
 use check::{Checker, toml_sentence};
+use driftline_shared::list::List;
 use driftline_shared::units::Name;
 use driftline_shared::wire::messages::{LABELS_MAX, Label};
-use driftline_shared::list::List;
 use raw::RawConfig;
 use std::fmt::Write;
 use std::path::PathBuf;

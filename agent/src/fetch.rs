@@ -86,7 +86,9 @@ impl Fetch {
     pub fn tick(&mut self) -> Progress {
         if self.growing.asked.iter().any(|a| a.tries > BLOCK_TRIES_MAX) {
             let name = self.manifest.files.get(self.done.len()).map_or("", |f| f.name.as_str());
-            return Progress::Failed(format!("the collector did not send {name} although asked {BLOCK_TRIES_MAX} times"));
+            return Progress::Failed(format!(
+                "the collector did not send {name} although asked {BLOCK_TRIES_MAX} times"
+            ));
         }
         self.settle()
     }

@@ -42,7 +42,9 @@ pub enum ModelError {
         operator: String,
     },
     /// Not one input.
-    #[error("the model has {0} inputs, and exactly one is supported: export it with one float32 input of shape [N, features]")]
+    #[error(
+        "the model has {0} inputs, and exactly one is supported: export it with one float32 input of shape [N, features]"
+    )]
     Inputs(usize),
     /// The input is no float32 row.
     #[error("the model's input {name} is not float32 of shape [N, features]: export it with such an input")]
@@ -51,7 +53,9 @@ pub enum ModelError {
         name: String,
     },
     /// The input has another width.
-    #[error("the model takes {found} inputs where {wanted} are expected: use the baseline and schema made for this model")]
+    #[error(
+        "the model takes {found} inputs where {wanted} are expected: use the baseline and schema made for this model"
+    )]
     InputWidth {
         /// What the model takes.
         found: usize,
@@ -234,8 +238,8 @@ impl Model {
                 return Err(GoldenError::Outputs { row, found: out.len(), wanted: wanted.len() });
             }
             for (output, (&found, &wanted)) in out.iter().zip(wanted).enumerate() {
-                // Written so that NaN in either fails.
-                if !((found - wanted).abs() <= golden.tolerance * wanted.abs().max(1.0)) {
+                let difference = (found - wanted).abs();
+                if difference.is_nan() || difference > golden.tolerance * wanted.abs().max(1.0) {
                     return Err(GoldenError::Differs { row, output, found, wanted });
                 }
             }

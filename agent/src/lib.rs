@@ -6,19 +6,19 @@
 //! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
 #![forbid(unsafe_code)]
 
-pub mod config;
-pub mod source;
-pub mod pumps;
+pub mod agent;
 pub mod bundle;
+pub mod config;
+pub mod fetch;
 pub mod inference;
+pub mod io;
 pub mod observe;
-pub mod windows;
+pub mod pumps;
+pub mod slot;
+pub mod source;
 pub mod spool;
 pub mod uplink;
-pub mod fetch;
-pub mod slot;
-pub mod agent;
-pub mod io;
+pub mod windows;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -66,7 +66,11 @@ impl Pump {
         }
         let (load, [temp, vibration, current, rpm, humidity]) = (self.load, self.noise);
         let values = [
-            61.0 + 1.6 * load + [0.0, 2.0, 5.0][self.wear] + 1.8 * temp + 0.1 * self.offset + if fault { FAULT_C } else { 0.0 },
+            61.0 + 1.6 * load
+                + [0.0, 2.0, 5.0][self.wear]
+                + 1.8 * temp
+                + 0.1 * self.offset
+                + if fault { FAULT_C } else { 0.0 },
             1.8 + 0.15 * load + [0.0, 0.5, 1.1][self.wear] + 0.4 * vibration,
             12.0 + 1.2 * load + 0.4 * current + 0.1 * self.offset,
             1480.0 - 6.0 * load + 4.0 * rpm,
@@ -136,13 +140,22 @@ mod tests {
             (1480.0, 36.0 + 16.0),
             (45.0, 36.0),
         ];
-        let readings: Vec<Reading> = (0..200).flat_map(|seed| { let mut p = Pump::new(seed); (0..1000).map(move |_| p.next(false)) }).collect();
+        let readings: Vec<Reading> = (0..200)
+            .flat_map(|seed| {
+                let mut p = Pump::new(seed);
+                (0..1000).map(move |_| p.next(false))
+            })
+            .collect();
         for (column, (mean, variance)) in want.into_iter().enumerate() {
             let n = readings.len() as f64;
             let found = readings.iter().map(|r| f64::from(r.values[column])).sum::<f64>() / n;
             let spread = readings.iter().map(|r| (f64::from(r.values[column]) - found).powi(2)).sum::<f64>() / n;
             // Series of a correlation of 0.3 have (1 + 0.3) / (1 - 0.3) times the variance of a mean; wear lasts 10 samples.
-            assert!((found - mean).abs() < 5.0 * (variance * 10.0 / n).sqrt(), "{}: {found} for {mean}", COLUMNS[column]);
+            assert!(
+                (found - mean).abs() < 5.0 * (variance * 10.0 / n).sqrt(),
+                "{}: {found} for {mean}",
+                COLUMNS[column]
+            );
             assert!((spread / variance - 1.0).abs() < 0.05, "{}: {spread} for {variance}", COLUMNS[column]);
         }
     }

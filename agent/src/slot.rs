@@ -71,13 +71,25 @@ pub struct Proof {
 enum Phase {
     Idle,
     Fetching(Box<Fetch>),
-    Staging { revert: bool },
-    Trial { good: u32 },
+    Staging {
+        revert: bool,
+    },
+    Trial {
+        good: u32,
+    },
     /// `active = candidate` is being written.
-    Switching { write: u64, revert: bool, before: Box<SlotFile> },
-    Uncommitted { good: u32 },
+    Switching {
+        write: u64,
+        revert: bool,
+        before: Box<SlotFile>,
+    },
+    Uncommitted {
+        good: u32,
+    },
     /// `committed` is being written.
-    Committing { write: u64 },
+    Committing {
+        write: u64,
+    },
 }
 
 /// The slots of one device.
@@ -449,6 +461,10 @@ fn other_inputs(active: &Profile, candidate: &Profile) -> String {
     let differs = candidate.inputs.iter().zip(&active.inputs).find(|(new, old)| new != old);
     match differs {
         Some((new, old)) => format!("it takes input {new} where this device's samples have {old}"),
-        None => format!("it takes {} inputs, and this device's samples have {}", candidate.inputs.len(), active.inputs.len()),
+        None => format!(
+            "it takes {} inputs, and this device's samples have {}",
+            candidate.inputs.len(),
+            active.inputs.len()
+        ),
     }
 }

@@ -29,7 +29,9 @@ pub enum SourceError {
         path: String,
     },
     /// A column the model needs is not there.
-    #[error("{path} has no column {column}, which the model takes as input: add it, or use the model made for this data")]
+    #[error(
+        "{path} has no column {column}, which the model takes as input: add it, or use the model made for this data"
+    )]
     MissingColumn {
         /// The source.
         path: String,

@@ -130,7 +130,8 @@ pub fn schema(classes: usize) -> Schema {
 
 /// A bundle of the classifier with golden rows computed here, not by tract.
 pub fn bundle(release: &str, inputs: usize, classes: usize, scale: f32) -> Bundle {
-    let rows: Vec<Vec<f32>> = (0..3).map(|r| (0..inputs).map(|i| ((r * 7 + i * 3) % 5) as f32 / 4.0).collect()).collect();
+    let rows: Vec<Vec<f32>> =
+        (0..3).map(|r| (0..inputs).map(|i| ((r * 7 + i * 3) % 5) as f32 / 4.0).collect()).collect();
     let outputs = rows.iter().map(|row| softmax_of(row, classes, scale)).collect();
     let golden: HeapGolden = Golden { inputs: rows, outputs, tolerance: 1e-4 };
     let name = |n: &str| Name::new(n).expect("a name");

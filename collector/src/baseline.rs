@@ -24,8 +24,8 @@ const BLOCKS_MIN: usize = 10;
 const AUTOCORRELATION_HIGH: f64 = 0.3;
 /// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
 const QUANTILES: [f64; 21] = [
-    0.01, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95,
-    0.99,
+    0.01, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90,
+    0.95, 0.99,
 ];
 
 /// A table of training rows, in the order in which they were taken.
@@ -73,7 +73,9 @@ pub enum CannotBuild {
         rows: usize,
     },
     /// Too many features.
-    #[error("the model has {features} inputs and outputs; {FEATURES_MAX} can be watched: feed it derived features instead")]
+    #[error(
+        "the model has {features} inputs and outputs; {FEATURES_MAX} can be watched: feed it derived features instead"
+    )]
     TooManyFeatures {
         /// How many.
         features: usize,
@@ -125,10 +127,17 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
         ));
     }
     if rows < ROWS_FEW {
-        notes.insert(0, format!("The table has only {rows} rows: alarms will need a larger change than with {ROWS_FEW} or more."));
+        notes.insert(
+            0,
+            format!("The table has only {rows} rows: alarms will need a larger change than with {ROWS_FEW} or more."),
+        );
     }
-    let baseline =
-        Baseline { format: FORMAT, rows: u32::try_from(rows).unwrap_or(u32::MAX), window_samples: options.window_samples, features };
+    let baseline = Baseline {
+        format: FORMAT,
+        rows: u32::try_from(rows).unwrap_or(u32::MAX),
+        window_samples: options.window_samples,
+        features,
+    };
     Ok(Built { baseline, notes })
 }
 
@@ -179,7 +188,14 @@ fn watched<'a>(table: &Table<'a>) -> Result<Vec<Watched<'a>>, CannotBuild> {
     Ok(all)
 }
 
-fn describe(name: &str, unit: &str, role: Role, cells: Option<Cells>, values: &[f32], tolerance: f64) -> FeatureBaseline {
+fn describe(
+    name: &str,
+    unit: &str,
+    role: Role,
+    cells: Option<Cells>,
+    values: &[f32],
+    tolerance: f64,
+) -> FeatureBaseline {
     let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
     let categorical = cells.is_some();
@@ -306,7 +322,11 @@ mod tests {
     fn a_constant_column_is_not_watched_and_said_so() {
         let built = built(&rows(100, |_| 5.0));
         assert!(built.baseline.features[0].unwatched.is_some());
-        assert!(built.notes.iter().any(|n| n == "x never changes in your table: it will not be watched."), "{:?}", built.notes);
+        assert!(
+            built.notes.iter().any(|n| n == "x never changes in your table: it will not be watched."),
+            "{:?}",
+            built.notes
+        );
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::ledger::{Admission, Entry, Key};
 use crate::record::{Event, Stored, Write};
 use crate::release::Release;
 use crate::rollout::machine::Rollout;
-use driftline_shared::manifest::Digest;
 use driftline_shared::list::List;
+use driftline_shared::manifest::Digest;
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{self, Birth, Death, Host, Request, ToDevice};
@@ -260,7 +260,7 @@ impl Collector {
         for key in std::mem::take(&mut self.acks) {
             let through = self.ledger.get(&key).copied().unwrap_or_default().through;
             let ack = ToDevice::Ack { stream: key.1, through, wall: now.wall };
-            self.to_device(&key.0, &ack, 0);
+            self.tell(&key.0, &ack, 0);
         }
     }
 
@@ -451,19 +451,21 @@ impl Collector {
     fn send_desired(&mut self, name: &Name) {
         let Some(device) = self.devices.get(name) else { return };
         let Some(release) = device.desired.and_then(|id| self.releases.get(&id)) else { return };
-        let manifest: List<u8, { driftline_shared::manifest::MANIFEST_BYTES_MAX }> = release.manifest.iter().copied().collect();
+        let manifest: List<u8, { driftline_shared::manifest::MANIFEST_BYTES_MAX }> =
+            release.manifest.iter().copied().collect();
         let desired = ToDevice::Desired { generation: device.generation, manifest };
-        self.to_device(name, &desired, 1);
+        self.tell(name, &desired, 1);
     }
 
-    fn to_device(&mut self, device: &Name, message: &ToDevice, qos: u8) {
+    fn tell(&mut self, device: &Name, message: &ToDevice, qos: u8) {
         let topic = command_topic(&self.settings.fleet, device);
         self.publish(topic, Kind::ToDevice, message, qos, false);
     }
 
     fn publish(&mut self, topic: String, kind: Kind, message: &impl wire::Payload, qos: u8, retain: bool) {
         let mut buffer = vec![0; wire::FRAME_BYTES_MAX];
-        let len = wire::write(kind, message, &mut buffer).expect("the collector's own messages are bounded below a frame");
+        let len =
+            wire::write(kind, message, &mut buffer).expect("the collector's own messages are bounded below a frame");
         buffer.truncate(len);
         self.output(Output::Publish { topic, payload: buffer, qos, retain });
     }

@@ -127,7 +127,12 @@ impl Config {
             let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             ConfigError::Toml { path: path.into(), line, message: e.message().replace('\n', " ") }
         })?;
-        let bad = |key, found: &dyn std::fmt::Display, wanted| ConfigError::Value { path: path.into(), key, found: found.to_string(), wanted };
+        let bad = |key, found: &dyn std::fmt::Display, wanted| ConfigError::Value {
+            path: path.into(),
+            key,
+            found: found.to_string(),
+            wanted,
+        };
         let fleet = raw.fleet.unwrap_or_else(|| "default".into());
         let fleet = Name::new(&fleet).map_err(|_| bad("fleet", &fleet, "use 1 to 64 of A-Z a-z 0-9 . _ -"))?;
         let mut settings = Settings::new(fleet);
@@ -140,7 +145,9 @@ impl Config {
         }
         let duration = |key, text: &Option<String>| -> Result<Option<u64>, ConfigError> {
             let Some(text) = text else { return Ok(None) };
-            duration_ms(text).map(Some).ok_or_else(|| bad(key, text, "write a duration such as 500ms, 90s, 10min, 6h or 2d"))
+            duration_ms(text)
+                .map(Some)
+                .ok_or_else(|| bad(key, text, "write a duration such as 500ms, 90s, 10min, 6h or 2d"))
         };
         settings.grace_ms = duration("grace", &raw.grace)?;
         let policy = &mut settings.rollout;
@@ -150,7 +157,9 @@ impl Config {
         policy.failure_limit_percent = raw.rollout.failure_limit_percent.unwrap_or(policy.failure_limit_percent);
         policy.check().map_err(|why| bad("rollout", &why, "change it under [rollout]"))?;
         let listen = raw.listen.unwrap_or_else(|| "127.0.0.1:8600".into());
-        let address = |key, text: &String| text.parse().map_err(|_| bad(key, text, "write an address and port, such as 127.0.0.1:8600"));
+        let address = |key, text: &String| {
+            text.parse().map_err(|_| bad(key, text, "write an address and port, such as 127.0.0.1:8600"))
+        };
         let listen: SocketAddr = address("listen", &listen)?;
         let token_file = raw.token_file;
         let mqtt = match (raw.mqtt.embedded, raw.mqtt.host) {

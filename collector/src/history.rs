@@ -38,7 +38,12 @@ pub struct Merged {
 impl Merged {
     /// Adds a window. Its cells were checked against the baseline when it came in.
     pub fn add(&mut self, window: &Window) {
-        self.add_parts(u64::from(window.samples), u64::from(window.labelled), u64::from(window.correct), &window.sketches);
+        self.add_parts(
+            u64::from(window.samples),
+            u64::from(window.labelled),
+            u64::from(window.correct),
+            &window.sketches,
+        );
     }
 
     /// Adds another sum of the same release.

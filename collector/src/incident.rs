@@ -252,7 +252,9 @@ impl Incident {
         let shared = evidence.devices.intersection(&self.affected).count();
         let near = evidence.onset().0.abs_diff(self.onset.0)
             <= SAME_ONSET_WINDOWS * u64::from(evidence.release.schema.window_ms);
-        same_reading || (self.moved.contains_key(evidence.name()) && shared > 0) || (near && 2 * shared >= evidence.devices.len())
+        same_reading
+            || (self.moved.contains_key(evidence.name()) && shared > 0)
+            || (near && 2 * shared >= evidence.devices.len())
     }
 
     fn absorb(&mut self, evidence: &Evidence) {
@@ -404,7 +406,10 @@ impl Book {
     /// The strongest evidence that has stood long enough to open an incident.
     fn ripe<'e>(&self, model: &Name, left: &[&'e Evidence]) -> Option<&'e Evidence> {
         let stood = |e: &&&Evidence| self.standing.get(&(model.clone(), e.source.clone())).is_some_and(|&n| n > SETTLE);
-        left.iter().filter(stood).max_by(|a, b| a.latch.alarm.log_evidence.total_cmp(&b.latch.alarm.log_evidence)).copied()
+        left.iter()
+            .filter(stood)
+            .max_by(|a, b| a.latch.alarm.log_evidence.total_cmp(&b.latch.alarm.log_evidence))
+            .copied()
     }
 
     fn open(&mut self, now: WallMs, first: &Evidence) -> u64 {

@@ -8,14 +8,14 @@
 pub mod device;
 pub mod release;
 
-pub mod ledger;
-pub mod ingest;
-pub mod history;
-pub mod detect;
-pub mod incident;
-pub mod rollout;
-pub mod record;
 pub mod collector;
+pub mod detect;
+pub mod history;
+pub mod incident;
+pub mod ingest;
+pub mod ledger;
+pub mod record;
+pub mod rollout;
 
 pub mod baseline;
 pub mod explain;

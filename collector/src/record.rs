@@ -119,4 +119,3 @@ pub struct Event {
     /// Of what.
     pub id: String,
 }
-

@@ -13,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 /// A baseline with this end's storage.
 pub type Baseline = baseline::Baseline<Vec<FeatureBaseline>>;
 
+/// A file of a packed bundle and its bytes.
+pub type File<'a> = (FileEntry, &'a [u8]);
+
 /// One release.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
@@ -40,7 +43,9 @@ pub struct Release {
 #[derive(Debug, thiserror::Error)]
 pub enum BadRelease {
     /// Not the packed form.
-    #[error("this is no packed model bundle; make one with `driftline baselines create` and add it with `driftline models add`")]
+    #[error(
+        "this is no packed model bundle; make one with `driftline baselines create` and add it with `driftline models add`"
+    )]
     NotABundle,
     /// A JSON file of the bundle does not parse.
     #[error("the bundle's {file} does not parse: {source}")]
@@ -57,7 +62,9 @@ pub enum BadRelease {
         file: String,
     },
     /// A version this program does not read.
-    #[error("the bundle's {file} has format {format}; this program reads format {reads}: update driftline or make the bundle again")]
+    #[error(
+        "the bundle's {file} has format {format}; this program reads format {reads}: update driftline or make the bundle again"
+    )]
     Format {
         /// Which file.
         file: &'static str,
@@ -76,7 +83,7 @@ pub enum BadRelease {
 
 impl Release {
     /// Checks a packed bundle whole; returns the release and its files' bytes in the manifest's order.
-    pub fn unpack(packed: &[u8], added: WallMs) -> Result<(Self, Vec<(FileEntry, &[u8])>), BadRelease> {
+    pub fn unpack(packed: &[u8], added: WallMs) -> Result<(Self, Vec<File<'_>>), BadRelease> {
         let (manifest, mut rest) = split_packed(packed).ok_or(BadRelease::NotABundle)?;
         let parsed: Manifest = parse(manifest::MANIFEST_FILE, manifest)?;
         let mut files = Vec::new();

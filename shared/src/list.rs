@@ -122,10 +122,7 @@ impl<C, const N: usize> Decode<C> for Text<N> {
         decoder.claim_bytes_read(len)?;
         let mut bytes = [0u8; N];
         decoder.reader().read(&mut bytes[..len])?;
-        core::str::from_utf8(&bytes[..len])
-            .ok()
-            .and_then(Self::whole)
-            .ok_or(DecodeError::Other("a text is not UTF-8"))
+        core::str::from_utf8(&bytes[..len]).ok().and_then(Self::whole).ok_or(DecodeError::Other("a text is not UTF-8"))
     }
 }
 

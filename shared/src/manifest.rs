@@ -118,6 +118,10 @@ impl Manifest {
 /// What the model's output tensor means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "without an allocator there is no box; a process holds a handful of schemas"
+)]
 pub enum Task {
     /// Scores of these classes.
     Classification(List<Text<64>, CLASSES_MAX>),

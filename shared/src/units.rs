@@ -81,9 +81,10 @@ impl core::error::Error for BadName {}
 
 /// The partition of a device: FNV-1a of its name, modulo 64 (any stable hash would do; this one is seven lines).
 pub fn partition(device: &Name) -> u8 {
-    let hash = device.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = device
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     (hash % PARTITIONS) as u8
 }
 

@@ -2,12 +2,13 @@
 //! wire, one detector step. Each is for 20 features; run with `cargo bench -p driftline-tests`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use driftline_agent::pumps::Random;
 use driftline_shared::drift::design::Design;
 use driftline_shared::drift::detector::Detector;
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::Window;
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
-use driftline_tests::normal::{Rng, features, window};
+use driftline_tests::normal::{features, window};
 use std::hint::black_box;
 
 const FEATURES: usize = 20;
@@ -15,7 +16,7 @@ const FEATURES: usize = 20;
 fn benches(c: &mut Criterion) {
     let features = features(FEATURES, 6_000);
     let cells: Vec<_> = features.iter().map(|f| f.cells.clone()).collect();
-    let mut rng = Rng::new(1);
+    let mut rng = Random::new(1);
 
     let samples: Vec<[f32; FEATURES]> = (0..1024).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
     let mut open = window(&features, &mut rng, 0, |_, z| z);

@@ -31,8 +31,10 @@ fn tracts_own(readings: &[Reading]) -> u64 {
         .and_then(|m| m.into_runnable())
         .expect("a model for tract");
     let mut state = plan.spawn().expect("a state");
-    let tensors: Vec<Arc<Tensor>> = readings.iter().map(|r| tract_ndarray::arr2(&[r.values]).into_arc_tensor()).collect();
-    let mut run = || tensors.iter().for_each(|t| drop(state.run(tvec!(TValue::from_const(t.clone()))).expect("an answer")));
+    let tensors: Vec<Arc<Tensor>> =
+        readings.iter().map(|r| tract_ndarray::arr2(&[r.values]).into_arc_tensor()).collect();
+    let mut run =
+        || tensors.iter().for_each(|t| drop(state.run(tvec!(TValue::from_const(t.clone()))).expect("an answer")));
     run();
     during(run)
 }

@@ -26,7 +26,8 @@ fn create(model: &Path, data: &Path) -> Command {
 }
 
 fn table(rows: usize) -> String {
-    let row = |i: usize| format!("{},{},{},{},{},healthy\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 12, 1480 + i % 11, 45);
+    let row =
+        |i: usize| format!("{},{},{},{},{},healthy\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 12, 1480 + i % 11, 45);
     std::iter::once("temp_c,vibration_rms,current_a,rpm,humidity,wear\n".to_owned()).chain((0..rows).map(row)).collect()
 }
 
@@ -54,7 +55,8 @@ fn a_bundle_with_a_broken_model_does_not_start_an_agent() {
     for model in ["empty.onnx", "not-onnx.onnx", "truncated.onnx", "unsupported-op.onnx"] {
         let onnx = fs::read(root().join("tests/models/bad").join(model)).expect("a file");
         let manifest = good.manifest();
-        let bundle = Bundle::create(&manifest.model, &manifest.release, onnx, good.baseline(), good.schema(), good.golden());
+        let bundle =
+            Bundle::create(&manifest.model, &manifest.release, onnx, good.baseline(), good.schema(), good.golden());
         let path = dir.path().join(model);
         bundle.expect("a bundle").write(&path).expect("a folder");
         let config = agent_config(dir.path(), "pump-1", 1, Some(&path), "kind = \"pumps\"");
@@ -77,9 +79,17 @@ fn bad_tables_are_refused_when_a_baseline_is_made() {
     complains(&mut create(&model, &file("few.csv", &table(10))), 1, &["few.csv", "10 rows"]);
     complains(&mut create(&model, &file("other.csv", "a,b\n1,2\n")), 1, &["other.csv", "no column temp_c"]);
     let letters = table(100).replace(",1480,", ",fast,").replace(",1481,", ",fast,");
-    complains(&mut create(&model, &file("letters.csv", &letters)), 1, &["letters.csv", "rpm", "\"fast\"", "no number", "line 2"]);
+    complains(
+        &mut create(&model, &file("letters.csv", &letters)),
+        1,
+        &["letters.csv", "rpm", "\"fast\"", "no number", "line 2"],
+    );
     complains(&mut create(&model, &dir.path().join("nowhere.csv")), 1, &["nowhere.csv", "cannot be read"]);
-    complains(&mut create(&dir.path().join("no.onnx"), &file("good.csv", &table(300))), 1, &["no.onnx", "cannot be read"]);
+    complains(
+        &mut create(&dir.path().join("no.onnx"), &file("good.csv", &table(300))),
+        1,
+        &["no.onnx", "cannot be read"],
+    );
 }
 
 #[test]
@@ -95,17 +105,19 @@ fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
     let good = "61,1.8,12,1480,45,healthy";
     let mut rows = vec![good; 50];
     rows.extend([
-        "61,1.8,12,1480",                      // too few columns
-        "61,1.8,12,1480,45,healthy,1,2",       // too many
-        "61,loud,12,1480,45,healthy",          // text where a number belongs
-        "NaN,1.8,12,1480,45,healthy",          // missing, part of a sample
-        ",1.8,12,1480,45,healthy",             // the same, as an empty cell
-        "inf,1.8,12,1480,45,healthy",          // broken, part of a sample
+        "61,1.8,12,1480",                // too few columns
+        "61,1.8,12,1480,45,healthy,1,2", // too many
+        "61,loud,12,1480,45,healthy",    // text where a number belongs
+        "NaN,1.8,12,1480,45,healthy",    // missing, part of a sample
+        ",1.8,12,1480,45,healthy",       // the same, as an empty cell
+        "inf,1.8,12,1480,45,healthy",    // broken, part of a sample
         "61,-inf,12,1480,45,healthy",
     ]);
     let file = dir.join("rows.csv");
-    fs::write(&file, format!("temp_c,vibration_rms,current_a,rpm,humidity,wear\n{}\n", rows.join("\n"))).expect("a file");
-    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {file:?}"));
+    fs::write(&file, format!("temp_c,vibration_rms,current_a,rpm,humidity,wear\n{}\n", rows.join("\n")))
+        .expect("a file");
+    let config =
+        agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {file:?}"));
     let mut process = agent(dir, "pump-1", &config);
     assert!(process.wait().success());
     let said = process.said();
@@ -119,7 +131,8 @@ fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
 
     let empty = dir.join("empty.csv");
     fs::write(&empty, "").expect("a file");
-    let config = agent_config(dir, "pump-2", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {empty:?}"));
+    let config =
+        agent_config(dir, "pump-2", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {empty:?}"));
     let mut process = agent(dir, "pump-2", &config);
     assert_eq!(process.wait().code(), Some(1));
     let said = process.said();
@@ -154,10 +167,18 @@ fn agent_configurations_are_checked() {
         ("device = ", "", &["missing field `device`", "add the key"]),
     ] {
         let text = good.replacen(from, to, 1);
-        let text = if to.is_empty() { good.lines().filter(|l| !l.starts_with(from)).collect::<Vec<_>>().join("\n") } else { text };
+        let text = if to.is_empty() {
+            good.lines().filter(|l| !l.starts_with(from)).collect::<Vec<_>>().join("\n")
+        } else {
+            text
+        };
         complains(&mut check("c.toml", &text), 2, words);
     }
-    complains(Command::new(binary("driftline-agent")).args(["run", "--config", "/nowhere.toml"]), 2, &["/nowhere.toml", "cannot be read"]);
+    complains(
+        Command::new(binary("driftline-agent")).args(["run", "--config", "/nowhere.toml"]),
+        2,
+        &["/nowhere.toml", "cannot be read"],
+    );
 }
 
 #[test]
@@ -174,7 +195,11 @@ fn collector_configurations_are_checked() {
         fs::write(&path, text).expect("a file");
         complains(Command::new(binary("driftline")).args(["serve", "--config"]).arg(&path), 1, words);
     }
-    complains(Command::new(binary("driftline")).args(["--url", "http://127.0.0.1:9", "status"]), 7, &["no collector answers"]);
+    complains(
+        Command::new(binary("driftline")).args(["--url", "http://127.0.0.1:9", "status"]),
+        7,
+        &["no collector answers"],
+    );
 }
 
 #[test]
@@ -184,17 +209,23 @@ fn bytes_that_are_no_bundle_are_refused_and_a_release_never_changes() {
     complains(&mut collector.cli(&["models", "add", dir.path().to_str().expect("a path")]), 1, &["manifest.json"]);
     let url = format!("{}/api/v1/models", collector.url);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent.post(&url).header("Content-Type", "application/octet-stream").send(&b"DLB1 rubbish"[..]).expect("an answer");
+    let mut answer = agent
+        .post(&url)
+        .header("Content-Type", "application/octet-stream")
+        .send(&b"DLB1 rubbish"[..])
+        .expect("an answer");
     assert_eq!(answer.status(), 400);
     let body: serde_json::Value = answer.body_mut().read_json().expect("JSON");
     assert!(body["error"]["message"].as_str().is_some_and(|m| m.starts_with("The bundle was not added: ")), "{body}");
     for (n, onnx) in [b"one", b"two"].iter().enumerate() {
         let bundle = driftline_tests::pump_bundle::bundle("v1", false, 1_000, *onnx);
-        let answer = agent.post(&url).header("Content-Type", "application/octet-stream").send(bundle.pack()).expect("an answer");
+        let answer =
+            agent.post(&url).header("Content-Type", "application/octet-stream").send(bundle.pack()).expect("an answer");
         assert_eq!(answer.status(), [201, 409][n]);
     }
     // A page of another site, and a plain form.
-    let foreign = agent.post(&url).header("Origin", "http://evil.example").header("Content-Type", "application/octet-stream");
+    let foreign =
+        agent.post(&url).header("Origin", "http://evil.example").header("Content-Type", "application/octet-stream");
     assert_eq!(foreign.send(&b"x"[..]).expect("an answer").status(), 403);
     assert_eq!(agent.get(&url).header("Host", "evil.example").call().expect("an answer").status(), 403);
 }

@@ -1,15 +1,16 @@
 //! The detector on simulated streams: silent when nothing changes, quick when something does. Small runs of the tables that
 //! the evaluation will make at full size; seeds are fixed, so a failure is a change of behaviour and not of luck.
 
+use driftline_agent::pumps::Random;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::Design;
 use driftline_shared::drift::detector::Detector;
 use driftline_shared::drift::scores::Family;
-use driftline_tests::normal::{Rng, baseline_of, features, window};
+use driftline_tests::normal::{baseline_of, features, window};
 
 const N: usize = 60;
 
-fn ar_table(rng: &mut Rng, rows: usize, rho: f64) -> Vec<Vec<f32>> {
+fn ar_table(rng: &mut Random, rows: usize, rho: f64) -> Vec<Vec<f32>> {
     let mut x = 0.0;
     let innovation = (1.0 - rho * rho).sqrt();
     (0..rows)
@@ -22,7 +23,7 @@ fn ar_table(rng: &mut Rng, rows: usize, rho: f64) -> Vec<Vec<f32>> {
 
 /// Alarms in `streams` × `windows` null windows of an AR(1) process, baseline from `rows` rows of its own.
 fn null_alarms(rho: f64, rows: usize, streams: usize, windows: u64, threshold: f64) -> usize {
-    let mut rng = Rng::new(0x5eed);
+    let mut rng = Random::new(0x5eed);
     let mut alarms = 0;
     for _ in 0..streams {
         let feature = baseline_of(&ar_table(&mut rng, rows, rho)).remove(0);
@@ -60,10 +61,11 @@ fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
     let design = Design::new(&feature, 20, N as f64);
     let mut found: Vec<(u64, Family)> = (0..seeds)
         .map(|seed| {
-            let mut rng = Rng::new(seed);
+            let mut rng = Random::new(seed);
             let mut detector = Detector::default();
             for slot in 0..1_000 {
-                let window = window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if slot < 50 { z } else { map(z) });
+                let window =
+                    window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if slot < 50 { z } else { map(z) });
                 let sketch = &window.sketches[0];
                 if let Some(alarm) = detector.step(&design, sketch.counts(), sketch.missing(), slot, 1e5).raised {
                     assert!(slot >= 50, "a false alarm at {slot}");
@@ -105,7 +107,7 @@ fn a_change_is_called_by_its_name() {
 fn an_alarm_is_let_go_when_values_return() {
     let feature = features(1, 6_000).remove(0);
     let design = Design::new(&feature, 20, N as f64);
-    let mut rng = Rng::new(3);
+    let mut rng = Random::new(3);
     let mut detector = Detector::default();
     let mut cleared = None;
     for slot in 0..200 {

@@ -46,7 +46,8 @@ fn write(path: PathBuf, header: &str, rows: &[String]) -> PathBuf {
 fn moments(header: &str, rows: &[String]) -> BTreeMap<String, (f64, f64)> {
     let columns = header.split(',').enumerate().filter(|(_, name)| !matches!(*name, "gas" | "ppm"));
     let of = |(i, name): (usize, &str)| {
-        let values: Vec<f64> = rows.iter().map(|r| r.split(',').nth(i).expect("a cell").parse().expect("a number")).collect();
+        let values: Vec<f64> =
+            rows.iter().map(|r| r.split(',').nth(i).expect("a cell").parse().expect("a number")).collect();
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         (name.to_owned(), (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()))
@@ -123,8 +124,11 @@ fn real_gas_sensors_drift_and_are_answered() {
     let after = collector.get(&format!("incidents/{id}"));
 
     let items = after["ranked"]["items"].as_array().expect("ranked");
-    let named: BTreeSet<String> =
-        items.iter().filter(|i| i["alert"] == true).map(|i| i["feature"].as_str().expect("a name").to_owned()).collect();
+    let named: BTreeSet<String> = items
+        .iter()
+        .filter(|i| i["alert"] == true)
+        .map(|i| i["feature"].as_str().expect("a name").to_owned())
+        .collect();
     let (was, is) = (moments(&one.header, &train), moments(&one.header, &test_two));
     let moved = |name: &str| was.get(name).map_or(0.0, |(mean, sd)| (is[name].0 - mean).abs() / sd);
     let inputs: Vec<&String> = named.iter().filter(|n| was.contains_key(*n)).collect();

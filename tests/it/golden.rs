@@ -42,7 +42,9 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     };
     one("event", &|b| wire::write(Kind::Event, &event, b).expect("fits"));
     let file = driftline_shared::manifest::Digest([7; 32]);
-    one("request", &|b| wire::write(Kind::Request, &Request::Block { file, offset: 65_536, bytes: 32_768 }, b).expect("fits"));
+    one("request", &|b| {
+        wire::write(Kind::Request, &Request::Block { file, offset: 65_536, bytes: 32_768 }, b).expect("fits")
+    });
     let ack = ToDevice::Ack { stream: Stream(7), through: Seq(300), wall: WallMs(1_795_300_000_000) };
     one("ack", &|b| wire::write(Kind::ToDevice, &ack, b).expect("fits"));
     let desired = ToDevice::Desired { generation: Generation(2), manifest: b"{}".iter().copied().collect() };

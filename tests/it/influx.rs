@@ -7,7 +7,11 @@ use std::process::Command;
 fn victoria_metrics(dir: &std::path::Path) -> (Process, String) {
     let address = format!("127.0.0.1:{}", free_port());
     let data = dir.join("metrics");
-    let flags = [format!("-httpListenAddr={address}"), format!("-storageDataPath={}", data.display()), "-search.latencyOffset=0s".into()];
+    let flags = [
+        format!("-httpListenAddr={address}"),
+        format!("-storageDataPath={}", data.display()),
+        "-search.latencyOffset=0s".into(),
+    ];
     let process = Process::start(dir, "victoria-metrics", Command::new("victoria-metrics").args(flags));
     wait_for("VictoriaMetrics", || std::net::TcpStream::connect(&address).ok());
     (process, format!("http://{address}"))
@@ -35,7 +39,9 @@ fn merged_windows_are_exported_and_a_dead_server_is_not_in_the_way() {
     let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), "kind = \"pumps\"\nrate_hz = 50.0");
     let _device = agent(dir, "pump-1", &config);
     let labels = "{feature=\"temp_c\",cohort=\"busan\",model=\"pump\",release=\"v1\",fleet=\"test\"}";
-    let n = wait_for("points", || query(&url, &format!("sum(sum_over_time(driftline_window_n{labels}[10m]))")).filter(|n| *n >= 100.0));
+    let n = wait_for("points", || {
+        query(&url, &format!("sum(sum_over_time(driftline_window_n{labels}[10m]))")).filter(|n| *n >= 100.0)
+    });
     let mean = query(&url, &format!("avg(avg_over_time(driftline_window_mean{labels}[10m]))")).expect("a mean");
     assert!((57.0..67.0).contains(&mean), "{n} readings of mean {mean}");
 

@@ -41,7 +41,8 @@ fn topic(device: &str) -> String {
 /// A frame with one device's window of a slot.
 fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
     let start = WallMs(START + slot * u64::from(WINDOW_MS));
-    let mut window = Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)));
+    let mut window =
+        Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)));
     let mut pump = Pump::new(device * 100_000 + slot);
     for _ in 0..20 {
         let values = pump.next(fault).values;
@@ -71,11 +72,25 @@ fn bad_frames_are_refused_counted_and_lose_nothing_else() {
     let mut random = Random::new(1);
     let noise: Vec<u8> = (0..300).map(|_| random.bits() as u8).collect();
     let foreign = {
-        let mut window = Window::<256>::new(ReleaseId(1), WallMs(START), WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells));
+        let mut window = Window::<256>::new(
+            ReleaseId(1),
+            WallMs(START),
+            WINDOW_MS,
+            RELEASE.baseline.features.iter().map(|f| &f.cells),
+        );
         window.samples = 1;
         write(2, 0, &window)
     };
-    let narrow = write(3, 0, &Window::<256>::new(RELEASE.id, WallMs(START), WINDOW_MS, RELEASE.baseline.features.iter().take(2).map(|f| &f.cells)));
+    let narrow = write(
+        3,
+        0,
+        &Window::<256>::new(
+            RELEASE.id,
+            WallMs(START),
+            WINDOW_MS,
+            RELEASE.baseline.features.iter().take(2).map(|f| &f.cells),
+        ),
+    );
     let future = {
         let far = WallMs(START + 10 * 3_600_000);
         write(4, 0, &Window::<256>::new(RELEASE.id, far, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)))
@@ -167,7 +182,8 @@ fn late_windows_change_nothing_that_is_said() {
     assert_eq!(windows, 240);
     assert!(in_order.contains("temp_c: the middle value went from"), "{in_order}");
     // Every device holds back every fifth window, by up to 12 seconds: far beyond the grace, within what is replayed.
-    let (late, windows) = verdicts(|slot, device| if (slot + device) % 5 == 0 { 3 + (slot * 7 + device) % 10 } else { 0 });
+    let (late, windows) =
+        verdicts(|slot, device| if (slot + device) % 5 == 0 { 3 + (slot * 7 + device) % 10 } else { 0 });
     assert_eq!(windows, 240);
     assert_eq!(late, in_order);
 }

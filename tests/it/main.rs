@@ -1,5 +1,7 @@
 //! The one integration binary: what no single crate can test alone.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real processes wait for them")]
+
 mod allocations;
 mod bad_input;
 mod detector;

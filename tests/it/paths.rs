@@ -72,7 +72,8 @@ fn story(dir: &Path, external: Option<u16>) {
     assert_eq!(code, 0, "{watched}{error}");
     assert!(error.contains("Stage 1 of 3 is installed on 1 of 1 devices"), "{error}");
     assert!(watched.contains("Done. 3 of 3 devices have the new model."), "{watched}");
-    let resolved = wait_for("the end", || Some(say(&["incidents", "list"])).filter(|l| l.starts_with("INC-1\tresolved")));
+    let resolved =
+        wait_for("the end", || Some(say(&["incidents", "list"])).filter(|l| l.starts_with("INC-1\tresolved")));
     assert_eq!(resolved.lines().count(), 1, "one incident, and no other: {resolved}");
 
     let devices: Value = serde_json::from_str(&say(&["devices", "list", "--json"])).expect("JSON");
@@ -115,7 +116,9 @@ fn the_demo_plays_by_itself() {
     demo.after("INC-1 Resolved: temp_c moved up by about ");
     assert!(demo.wait().success());
     let told = demo.said();
-    for sentence in ["Everything looks normal.", "10 of 10 devices at busan", "Stage 3 of 3 is installed", "Done. 10 of 10 devices"] {
+    for sentence in
+        ["Everything looks normal.", "10 of 10 devices at busan", "Stage 3 of 3 is installed", "Done. 10 of 10 devices"]
+    {
         assert!(told.contains(sentence), "{sentence} is missing in {told}");
     }
     assert!(!told.contains("INC-2"), "{told}");
@@ -129,7 +132,14 @@ fn a_model_that_is_not_what_its_bundle_says_never_answers() {
     let good = Bundle::read(&bundles[1]).expect("a bundle");
     // The golden rows of v2 with the model of v1 in its place, under a manifest that is sound.
     let (v1, manifest) = (Bundle::read(&bundles[0]).expect("a bundle"), good.manifest());
-    let wrong = Bundle::create(&manifest.model, &manifest.release, v1.model().to_vec(), good.baseline(), good.schema(), good.golden());
+    let wrong = Bundle::create(
+        &manifest.model,
+        &manifest.release,
+        v1.model().to_vec(),
+        good.baseline(),
+        good.schema(),
+        good.golden(),
+    );
     let path = dir.join("wrong.bundle");
     wrong.expect("a bundle").write(&path).expect("a folder");
     let collector = Collector::start(dir, None, QUICK_ROLLOUT);

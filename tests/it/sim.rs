@@ -75,11 +75,17 @@ fn a_release_that_fails_its_trial_goes_back_and_the_rollout_stops_by_itself() {
     sim.run(20, false);
     let rollout = sim.view(&Topic::Rollout(1));
     assert_eq!(rollout["state"], "paused", "{rollout}");
-    assert_eq!(rollout["sentence"], "Stopped by itself in stage 1 of 3: 1 of 1 devices failed (limit 10%). Nothing more is installed.");
+    assert_eq!(
+        rollout["sentence"],
+        "Stopped by itself in stage 1 of 3: 1 of 1 devices failed (limit 10%). Nothing more is installed."
+    );
     assert!(rollout["failures"][0]["reason"].as_str().is_some_and(|r| !r.is_empty()), "{rollout}");
     assert_eq!(sim.releases(), ["v1"; 6], "every device runs what it ran before");
     sim.finish();
     let (taken, merged) = sim.samples();
     assert_eq!(taken, 6 * 300);
-    assert!(merged >= taken - 40, "only samples that the failing model could not answer have no verdict: {merged} of {taken}");
+    assert!(
+        merged >= taken - 40,
+        "only samples that the failing model could not answer have no verdict: {merged} of {taken}"
+    );
 }

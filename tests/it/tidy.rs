@@ -30,7 +30,10 @@ fn sources(below: &str) -> Vec<(String, String)> {
 }
 
 fn all() -> Vec<(String, String)> {
-    ["shared/src", "agent/src", "collector/src", "tests/src", "tests/it", "tests/benches"].iter().flat_map(|d| sources(d)).collect()
+    ["shared/src", "agent/src", "collector/src", "tests/src", "tests/it", "tests/benches"]
+        .iter()
+        .flat_map(|d| sources(d))
+        .collect()
 }
 
 fn before_tests(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -45,7 +48,11 @@ fn every_file_says_what_it_is() {
 
 #[test]
 fn files_stay_short() {
-    let long: Vec<_> = all().into_iter().map(|(name, text)| (name, before_tests(&text).count())).filter(|(_, n)| *n > LINES_MAX).collect();
+    let long: Vec<_> = all()
+        .into_iter()
+        .map(|(name, text)| (name, before_tests(&text).count()))
+        .filter(|(_, n)| *n > LINES_MAX)
+        .collect();
     assert!(long.is_empty(), "more than {LINES_MAX} lines before the tests: {long:?}");
 }
 
@@ -56,7 +63,9 @@ fn no_unwrap_sleep_or_ignore() {
     // The paced reader of a file has a thread of its own to sleep on.
     let may = |name: &str| name.starts_with("tests/it/") || name == "agent/src/io/source.rs";
     for (name, text) in all().into_iter().filter(|(name, _)| !may(name)) {
-        for (line, content) in before_tests(&text).filter(|(_, l)| words.iter().any(|w| l.contains(w)) && !l.trim().starts_with("//")) {
+        for (line, content) in
+            before_tests(&text).filter(|(_, l)| words.iter().any(|w| l.contains(w)) && !l.trim().starts_with("//"))
+        {
             found.push(format!("{name}:{line}: {}", content.trim()));
         }
     }
@@ -67,7 +76,9 @@ fn no_unwrap_sleep_or_ignore() {
 fn shared_needs_neither_std_nor_an_allocator() {
     for (name, text) in sources("shared/src") {
         for (line, content) in before_tests(&text) {
-            let bad = ["std::", "extern crate alloc", "alloc::"].iter().any(|w| content.contains(w) && !content.trim_start().starts_with("//"));
+            let bad = ["std::", "extern crate alloc", "alloc::"]
+                .iter()
+                .any(|w| content.contains(w) && !content.trim_start().starts_with("//"));
             assert!(!bad, "{name}:{line}: {content}");
         }
     }
@@ -87,7 +98,10 @@ fn only_io_touches_the_world() {
     let words = ["Instant::now", "SystemTime::now", "std::fs::", "TcpListener", "TcpStream", "getrandom::"];
     let mut found = Vec::new();
     for (name, text) in ["shared/src", "agent/src", "collector/src"].iter().flat_map(|d| sources(d)) {
-        let may = name.contains("/io/") || name.contains("/cli/") || name.ends_with("/main.rs") || name.ends_with("src/bundle.rs");
+        let may = name.contains("/io/")
+            || name.contains("/cli/")
+            || name.ends_with("/main.rs")
+            || name.ends_with("src/bundle.rs");
         for (line, content) in before_tests(&text).filter(|(_, l)| !may && words.iter().any(|w| l.contains(w))) {
             found.push(format!("{name}:{line}: {}", content.trim()));
         }

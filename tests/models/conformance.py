@@ -8,7 +8,7 @@ Kinds: inv_norm, chi2_lower, psi_jeffreys, js2_distance, ks_d, w1_spread, scores
 
 Conventions: PSI takes shares (c+1/2)/(N+K/2) and natural logarithms; JS (base 2, square root), KS and W1 take raw shares c/N; scores take
 shares (b+1/2)/(N0+K/2). `design` gives null for theta1, lambda and psi when no bet can be laid (tau + d at or above 0.95 of the largest score).
-Leaves out wire formats and whole detector runs (study_gas.py has the latter).
+Leaves out wire formats and whole detector runs.
 """
 
 import json

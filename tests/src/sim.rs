@@ -280,9 +280,9 @@ impl Sim {
                 Action::Persist { number, .. } => node.agent.handle(now, Input::Persisted { number, result: Ok(()) }),
                 Action::Stage { digest, from } => {
                     let result = match from {
-                        StageFrom::Fetched(manifest, files) => {
-                            Bundle::from_files(manifest, files).map(|b| Arc::new(Profile::of(&b))).map_err(|e| e.to_string())
-                        }
+                        StageFrom::Fetched(manifest, files) => Bundle::from_files(manifest, files)
+                            .map(|b| Arc::new(Profile::of(&b)))
+                            .map_err(|e| e.to_string()),
                         StageFrom::Stored => node.stored.get(&digest).cloned().ok_or_else(|| "not stored".to_owned()),
                     };
                     if let Ok(profile) = &result {
@@ -365,7 +365,10 @@ impl Sim {
                 }
                 Output::Event(_) => continue,
             };
-            let to = self.nodes.iter().position(|n| topic.contains(&format!("/{}/", n.name)) || topic.ends_with(n.name.as_str()));
+            let to = self
+                .nodes
+                .iter()
+                .position(|n| topic.contains(&format!("/{}/", n.name)) || topic.ends_with(n.name.as_str()));
             let everybody: Vec<usize> = to.map_or_else(|| (0..self.nodes.len()).collect(), |i| vec![i]);
             if to.is_none() {
                 let payload = payload.clone().into();
@@ -383,7 +386,13 @@ impl Sim {
     fn check(&self) {
         for node in &self.nodes {
             let l = node.agent.ledger();
-            assert_eq!(l.samples_taken, l.samples_in_windows + l.samples_refused, "{} at {} ms", node.name, self.now_ms);
+            assert_eq!(
+                l.samples_taken,
+                l.samples_in_windows + l.samples_refused,
+                "{} at {} ms",
+                node.name,
+                self.now_ms
+            );
             let settled = l.windows_acknowledged + l.windows_evicted + l.windows_waiting;
             assert_eq!(l.windows_closed, settled, "{} at {} ms", node.name, self.now_ms);
         }
@@ -409,8 +418,23 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
         spool_frames_max: 2_000,
         proof: Proof { trial: 20, commit: 20 },
     };
-    let file = SlotFile { active: Some(profile.digest), configured: Some(profile.digest), committed: true, starts: 1, ..SlotFile::default() };
+    let file = SlotFile {
+        active: Some(profile.digest),
+        configured: Some(profile.digest),
+        committed: true,
+        starts: 1,
+        ..SlotFile::default()
+    };
     let agent = Agent::new(now, settings, file, Some(profile.clone()));
     let stored = BTreeMap::from([(profile.digest, profile.clone())]);
-    Node { name: device, agent, pump: Pump::new(i as u64 + 1), staged: None, trying: false, stored, link: None, connections: 0 }
+    Node {
+        name: device,
+        agent,
+        pump: Pump::new(i as u64 + 1),
+        staged: None,
+        trying: false,
+        stored,
+        link: None,
+        connections: 0,
+    }
 }

@@ -92,7 +92,8 @@ impl Checker<'_> {
         let mut labels = List::default();
         for (key, value) in raw {
             let name = self.name("agent.labels", key)?;
-            let Some(text) = Text::whole(value).filter(|_| !value.is_empty() && !value.contains(char::is_control)) else {
+            let Some(text) = Text::whole(value).filter(|_| !value.is_empty() && !value.contains(char::is_control))
+            else {
                 return self.wrong("agent.labels", value, "use 1 to 64 bytes of text");
             };
             if labels.push((name, text)).is_err() {
@@ -153,7 +154,12 @@ impl Checker<'_> {
             ("source.path", raw.path.is_some(), file, "only kinds \"csv\" and \"ndjson\" have a path"),
             ("source.loop", raw.repeat.is_some(), file, "only kinds \"csv\" and \"ndjson\" can loop"),
             ("source.order", raw.order.is_some(), file, "only kinds \"csv\" and \"ndjson\" have an order"),
-            ("source.seed", raw.seed.is_some(), pumps || shuffled, "only kind \"pumps\" and order \"shuffled\" have a seed"),
+            (
+                "source.seed",
+                raw.seed.is_some(),
+                pumps || shuffled,
+                "only kind \"pumps\" and order \"shuffled\" have a seed",
+            ),
             ("source.format", raw.format.is_some(), stdin, "only kind \"stdin\" has a format"),
             ("source.fault_after", raw.fault_after.is_some(), pumps, "only kind \"pumps\" has a fault"),
         ];

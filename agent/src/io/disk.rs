@@ -72,7 +72,11 @@ impl Disk {
         match serde_json::from_slice::<SlotFile>(&bytes) {
             Ok(file) if file.format == FORMAT => Some(file),
             Ok(file) => {
-                tracing::warn!("{} has format {}, this agent reads {FORMAT}: starting with the configured bundle", path.display(), file.format);
+                tracing::warn!(
+                    "{} has format {}, this agent reads {FORMAT}: starting with the configured bundle",
+                    path.display(),
+                    file.format
+                );
                 None
             }
             Err(e) => {

@@ -235,6 +235,7 @@ struct Worker {
     source_error: Option<SourceError>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
 enum Woken {
     Link(LinkEvent),
     Done(Done),
@@ -423,7 +424,9 @@ impl Worker {
     }
 
     fn start_source(&mut self) {
-        let Some(profile) = self.agent.active().filter(|_| self.feed.is_none() && self.ending.is_none()) else { return };
+        let Some(profile) = self.agent.active().filter(|_| self.feed.is_none() && self.ending.is_none()) else {
+            return;
+        };
         let wanted = Wanted::of(profile, self.config.source.label.as_deref());
         match source::start(&self.config.source, wanted, self.hooks.fault.clone(), &self.runtime) {
             Ok(feed) => self.feed = Some(feed),
@@ -466,7 +469,9 @@ impl Worker {
     fn log_release(&self, what: &str) {
         match self.agent.active() {
             Some(p) => tracing::info!("model {} release {} ({}) {what}", p.model, p.name, p.release),
-            None => tracing::warn!("no model answers: samples are counted as refused until the collector sends a release"),
+            None => {
+                tracing::warn!("no model answers: samples are counted as refused until the collector sends a release")
+            }
         }
     }
 

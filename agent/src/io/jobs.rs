@@ -23,6 +23,7 @@ pub(crate) enum Job {
 
 /// Something done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, and a loaded model is large in any form")]
 pub(crate) enum Done {
     Persisted { number: u64, result: Result<(), String> },
     Staged { digest: Digest, result: Result<Loaded, String> },

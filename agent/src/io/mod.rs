@@ -2,6 +2,8 @@
 //!
 //! Nothing is decided here; decisions are the state machine's in [`crate::agent`].
 
+#![allow(clippy::disallowed_methods, reason = "clocks are read here and nowhere else")]
+
 pub mod bundle_dir;
 pub mod clock;
 pub mod disk;

@@ -85,7 +85,11 @@ fn copy(read: Box<dyn Read>, format: Format, path: &str, rows: u64, out: &mut im
             Some(serde_json::Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         });
-        let row = if new { writer.write_record(&*keys).and_then(|()| writer.write_record(cells)) } else { writer.write_record(cells) };
+        let row = if new {
+            writer.write_record(&*keys).and_then(|()| writer.write_record(cells))
+        } else {
+            writer.write_record(cells)
+        };
         row.map_err(|e| error(e.to_string()))?;
         out.write_all(&writer.into_inner().map_err(|e| error(e.to_string()))?)?;
         left -= 1;

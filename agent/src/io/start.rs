@@ -103,7 +103,9 @@ pub(crate) fn prepare(config: &Config) -> Result<Started, StartError> {
                 active = Some(loaded);
                 break;
             }
-            Err(error) if Some(digest) == configured && file.previous.is_none() && !has_slot => return Err(error.into()),
+            Err(error) if Some(digest) == configured && file.previous.is_none() && !has_slot => {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::error!("release {digest} cannot run, the one before takes its place: {error}");
                 file.fall_back(error.to_string(), false);

@@ -141,7 +141,8 @@ pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2])
     let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
     let table = Table { names: &recipe.names, units: &units, inputs, outputs: &outputs, task: &task };
     let built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
-    let label = recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
+    let label =
+        recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
     let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms };
     let golden = golden(inputs, &outputs);
     let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
@@ -158,7 +159,8 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let inputs = rows(&args.data, &names)?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
-    let release = args.release.clone().or_else(|| meta.get("driftline.release").cloned()).unwrap_or_else(|| "v1".into());
+    let release =
+        args.release.clone().or_else(|| meta.get("driftline.release").cloned()).unwrap_or_else(|| "v1".into());
     let recipe = Recipe {
         name: Name::new(&name).with_context(|| format!("`{name}` cannot name a model"))?,
         release: Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?,
@@ -189,7 +191,9 @@ fn input_names(
     let names: Vec<String> = named.unwrap_or_else(|| header.iter().filter(|n| !excluded(n)).cloned().collect());
     let (table, model) = (args.data.display(), args.model.display());
     if let Some(missing) = names.iter().find(|n| !header.contains(n)) {
-        bail!("{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features");
+        bail!(
+            "{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features"
+        );
     }
     match input_width(onnx)? {
         Some(width) if width != names.len() => bail!(
@@ -201,7 +205,8 @@ fn input_names(
 }
 
 fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Result<Task> {
-    let named: Option<Vec<String>> = if given.is_empty() { json(meta, "driftline.classes")? } else { Some(given.to_vec()) };
+    let named: Option<Vec<String>> =
+        if given.is_empty() { json(meta, "driftline.classes")? } else { Some(given.to_vec()) };
     if named.is_none() && outputs == 1 {
         return Ok(Task::Regression(1));
     }
@@ -217,7 +222,9 @@ fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Re
 }
 
 fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
-    let parse = |text: &String| serde_json::from_str(text).with_context(|| format!("the model's metadata {key} is no JSON of the right form"));
+    let parse = |text: &String| {
+        serde_json::from_str(text).with_context(|| format!("the model's metadata {key} is no JSON of the right form"))
+    };
     meta.get(key).map(parse).transpose()
 }
 
@@ -279,7 +286,8 @@ fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
 
 /// Evenly spread rows that the model could answer.
 fn golden(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> HeapGolden {
-    let whole: Vec<usize> = (0..inputs.len()).filter(|&i| !outputs[i].is_empty() && inputs[i].iter().all(|v| v.is_finite())).collect();
+    let whole: Vec<usize> =
+        (0..inputs.len()).filter(|&i| !outputs[i].is_empty() && inputs[i].iter().all(|v| v.is_finite())).collect();
     let step = whole.len().div_ceil(GOLDEN_ROWS).max(1);
     let picked: Vec<usize> = whole.into_iter().step_by(step).collect();
     HeapGolden {

@@ -87,7 +87,9 @@ impl Client {
         })?;
         let status = response.status().as_u16();
         let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_json::<Value>();
-        let value = read.map_err(|e| Failure::new(1, "error", format!("{} gave no JSON ({e})", self.url), "is it a driftline collector?"))?;
+        let value = read.map_err(|e| {
+            Failure::new(1, "error", format!("{} gave no JSON ({e})", self.url), "is it a driftline collector?")
+        })?;
         if status < 400 {
             return Ok(value);
         }

@@ -271,7 +271,10 @@ impl<'a> Story<'a> {
                 () = tokio::time::sleep_until(too_late), if once => return Err(self.late()),
             };
             let outcome = match frame["t"].as_str() {
-                Some("d") => { self.look(&frame); End::NotYet }
+                Some("d") => {
+                    self.look(&frame);
+                    End::NotYet
+                }
                 Some("ev") => self.event(&frame, v2).await?,
                 _ => End::NotYet,
             };
@@ -288,7 +291,9 @@ impl<'a> Story<'a> {
     fn late(&self) -> anyhow::Error {
         let where_to = match (&self.incident, &self.rollout) {
             (None, _) => "no incident opened".to_owned(),
-            (Some(id), None) => format!("{id} opened, but nobody rolled a better model out (use --auto to play it without a person)"),
+            (Some(id), None) => {
+                format!("{id} opened, but nobody rolled a better model out (use --auto to play it without a person)")
+            }
             (Some(id), Some(rollout)) => format!("rollout {rollout} did not resolve {id}"),
         };
         let message = format!("the story did not complete within {} minutes: {where_to}", STORY_MAX.as_secs() / 60);
@@ -341,7 +346,11 @@ impl<'a> Story<'a> {
                 let incident = self.incident(&id).await?;
                 for item in incident["accuracy"]["items"].as_array().into_iter().flatten() {
                     let share = item["share"].as_f64().unwrap_or_default() * 100.0;
-                    self.add(&format!("{}: right in {share:.0}% of {} readings.", text(item, "label"), text(item, "labelled")));
+                    self.add(&format!(
+                        "{}: right in {share:.0}% of {} readings.",
+                        text(item, "label"),
+                        text(item, "labelled")
+                    ));
                 }
                 if self.incident.as_ref() == Some(&id) {
                     return Ok(End::Solved);

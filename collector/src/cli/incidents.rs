@@ -66,7 +66,8 @@ fn label(id: &str) -> anyhow::Result<String> {
 }
 
 fn words(incident: &Value) -> Vec<String> {
-    let mut lines = vec![format!("{} ({})  {}", text(incident, "id"), text(incident, "state"), clean(&text(incident, "title")))];
+    let mut lines =
+        vec![format!("{} ({})  {}", text(incident, "id"), text(incident, "state"), clean(&text(incident, "title")))];
     lines.push(clean(&text(incident, "subtitle")));
     for fact in incident["facts"].as_array().into_iter().flatten() {
         lines.push(format!("  {}: {}", text(fact, "label"), clean(&text(fact, "text"))));
@@ -79,7 +80,10 @@ fn words(incident: &Value) -> Vec<String> {
         if let (Some(true), Some(plan)) = (action["enabled"].as_bool(), action["plan"].as_object()) {
             let (model, release) = (&plan["model"], &plan["release"]);
             let (model, release) = (model.as_str().unwrap_or_default(), release.as_str().unwrap_or_default());
-            lines.push(format!("  try: driftline rollouts create --model {model}@{release} --incident {}", text(incident, "id")));
+            lines.push(format!(
+                "  try: driftline rollouts create --model {model}@{release} --incident {}",
+                text(incident, "id")
+            ));
         }
     }
     lines

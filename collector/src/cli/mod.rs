@@ -2,6 +2,8 @@
 //!
 //! Every command but `serve`, `demo` and `baselines create` asks a running collector over its HTTP API ([`client`]).
 
+#![allow(clippy::disallowed_methods, reason = "clocks are read here and nowhere else")]
+
 mod baselines;
 mod client;
 mod demo;

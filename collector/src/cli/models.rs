@@ -23,7 +23,9 @@ pub fn run(command: &Command, client: &Client, output: &Output) -> anyhow::Resul
         Command::Add { bundle } => {
             let packed = Bundle::read(bundle).with_context(|| bundle.display().to_string())?.pack();
             let added = client.post_bytes("models", &packed)?;
-            output.one(&added, |a| vec![format!("{} {} was added, digest {}", text(a, "model"), text(a, "release"), text(a, "digest"))])?;
+            output.one(&added, |a| {
+                vec![format!("{} {} was added, digest {}", text(a, "model"), text(a, "release"), text(a, "digest"))]
+            })?;
         }
         Command::List => output.list(
             "models",

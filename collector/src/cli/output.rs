@@ -23,7 +23,9 @@ impl Output {
     pub fn list(&self, schema: &str, answer: &Value, columns: &[Column]) -> anyhow::Result<()> {
         let items = answer["items"].as_array().cloned().unwrap_or_default();
         if self.json {
-            return self.line(&json!({ "schema": format!("driftline.{schema}.v1"), "items": items, "next": null }).to_string());
+            return self.line(
+                &json!({ "schema": format!("driftline.{schema}.v1"), "items": items, "next": null }).to_string(),
+            );
         }
         if let Some(empty) = answer["empty"].as_str() {
             eprintln!("{empty}");

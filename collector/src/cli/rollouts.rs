@@ -137,7 +137,9 @@ fn create(args: &Create, client: &Client, output: &Output) -> anyhow::Result<Exi
         json!({ "incident": incident })
     } else {
         let pairs = args.label.iter().map(|l| {
-            l.split_once('=').map(|(k, v)| (k.to_owned(), Value::from(v))).ok_or_else(|| usage(format!("{l} is no label"), "--label site=busan"))
+            l.split_once('=')
+                .map(|(k, v)| (k.to_owned(), Value::from(v)))
+                .ok_or_else(|| usage(format!("{l} is no label"), "--label site=busan"))
         });
         json!({ "labels": pairs.collect::<Result<serde_json::Map<_, _>, _>>()? })
     };
@@ -190,14 +192,29 @@ fn confirm(consequences: &str, yes: bool) -> anyhow::Result<()> {
 
 fn words(rollout: &Value) -> Vec<String> {
     let mut lines = vec![
-        format!("Rollout {}  {} ({})", text(rollout, "id"), clean(&text(rollout, "title")), text(rollout, "state_label")),
+        format!(
+            "Rollout {}  {} ({})",
+            text(rollout, "id"),
+            clean(&text(rollout, "title")),
+            text(rollout, "state_label")
+        ),
         clean(&text(rollout, "sentence")),
     ];
     for stage in rollout["stages"].as_array().into_iter().flatten() {
-        lines.push(format!("  stage {} ({}%): {}", text(stage, "n"), text(stage, "percent"), clean(&text(stage, "label"))));
+        lines.push(format!(
+            "  stage {} ({}%): {}",
+            text(stage, "n"),
+            text(stage, "percent"),
+            clean(&text(stage, "label"))
+        ));
     }
     for failure in rollout["failures"].as_array().into_iter().flatten() {
-        let devices: Vec<String> = failure["devices"].as_array().into_iter().flatten().map(|d| d.as_str().unwrap_or_default().to_owned()).collect();
+        let devices: Vec<String> = failure["devices"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|d| d.as_str().unwrap_or_default().to_owned())
+            .collect();
         lines.push(format!("  {}: {}", clean(&text(failure, "reason")), clean(&devices.join(", "))));
     }
     lines
@@ -230,14 +247,22 @@ async fn watch(id: u64, timeout: Option<Duration>, client: &Client, output: &Out
             }
         };
         let Some(frame) = frame else {
-            return Err(Failure::new(7, "unreachable", "the collector closed the connection", format!("driftline rollouts watch {id}")).into());
+            return Err(Failure::new(
+                7,
+                "unreachable",
+                "the collector closed the connection",
+                format!("driftline rollouts watch {id}"),
+            )
+            .into());
         };
         if frame["t"] != "d" {
             continue;
         }
         let rollout = &frame["v"];
         if rollout.is_null() {
-            return Err(Failure::new(5, "not_found", format!("There is no rollout {id}."), "driftline rollouts list").into());
+            return Err(
+                Failure::new(5, "not_found", format!("There is no rollout {id}."), "driftline rollouts list").into()
+            );
         }
         bar.set_length(rollout["total"].as_u64().unwrap_or(0));
         bar.set_position(rollout["installed"].as_u64().unwrap_or(0));

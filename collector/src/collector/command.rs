@@ -101,7 +101,11 @@ impl Collector {
             Command::Abort(id) => self.abort(now, id),
             Command::Acknowledge(id) => {
                 let state = self.book.acknowledge(id, now.wall).ok_or_else(|| {
-                    Refused::new("not_found", format!("There is no open incident INC-{id}."), "driftline incidents list")
+                    Refused::new(
+                        "not_found",
+                        format!("There is no open incident INC-{id}."),
+                        "driftline incidents list",
+                    )
                 })?;
                 let incident = self.book.get(id).expect("just acknowledged").clone();
                 self.writes.push(Write::Incident(Box::new(incident)));
@@ -112,8 +116,9 @@ impl Collector {
     }
 
     fn add_release(&mut self, now: Now, packed: &[u8]) -> Result<Value, Refused> {
-        let (release, files) = Release::unpack(packed, now.wall)
-            .map_err(|why| Refused::new("bad_request", format!("The bundle was not added: {why}."), "driftline baselines create"))?;
+        let (release, files) = Release::unpack(packed, now.wall).map_err(|why| {
+            Refused::new("bad_request", format!("The bundle was not added: {why}."), "driftline baselines create")
+        })?;
         let answer = json!({ "model": release.model, "release": release.name, "digest": release.digest });
         if self.releases.contains_key(&release.id) {
             return Ok(answer);
@@ -149,7 +154,9 @@ impl Collector {
         policy.failure_limit_percent = request.failure_limit_percent.unwrap_or(policy.failure_limit_percent);
         policy.soak_ms = request.soak_ms.unwrap_or(policy.soak_ms);
         policy.timeout_ms = request.timeout_ms.unwrap_or(policy.timeout_ms);
-        policy.check().map_err(|why| Refused::new("bad_request", format!("This rollout is not possible: {why}."), ""))?;
+        policy
+            .check()
+            .map_err(|why| Refused::new("bad_request", format!("This rollout is not possible: {why}."), ""))?;
         let (chosen, incident) = self.chosen(request)?;
         let busy = |name: &Name| self.rollouts.values().any(|r| r.is_live() && r.targets.contains_key(name));
         if let Some(device) = chosen.iter().find(|n| busy(n)) {
@@ -159,7 +166,10 @@ impl Collector {
         let devices: Vec<(Name, String)> = chosen
             .into_iter()
             .filter(|n| self.devices[n].release != Some(release.id))
-            .map(|n| { let cohort = self.cohort_of(&n); (n, cohort) })
+            .map(|n| {
+                let cohort = self.cohort_of(&n);
+                (n, cohort)
+            })
             .collect();
         if devices.is_empty() {
             let message = format!("No device is left that would get {model} {name}.");
@@ -169,9 +179,8 @@ impl Collector {
     }
 
     fn chosen(&self, request: &RolloutRequest) -> Result<(Vec<Name>, Option<u64>), Refused> {
-        let runs_model = |id: Option<ReleaseId>| {
-            id.and_then(|id| self.releases.get(&id)).is_none_or(|r| r.model == request.model)
-        };
+        let runs_model =
+            |id: Option<ReleaseId>| id.and_then(|id| self.releases.get(&id)).is_none_or(|r| r.model == request.model);
         let all = || self.devices.iter().filter(|(_, d)| runs_model(d.release));
         match &request.query {
             Query::All(_) => Ok((all().map(|(n, _)| n.clone()).collect(), None)),

@@ -60,7 +60,12 @@ impl Collector {
             };
             self.event(now, kind, format!("INC-{id}"));
         }
-        let live: Vec<_> = self.book.all().filter(|i| i.model == *model && (i.is_live() || i.resolved == Some(now.wall))).cloned().collect();
+        let live: Vec<_> = self
+            .book
+            .all()
+            .filter(|i| i.model == *model && (i.is_live() || i.resolved == Some(now.wall)))
+            .cloned()
+            .collect();
         for incident in live {
             self.changed.insert(Topic::Incident(incident.id));
             self.writes.push(Write::Incident(Box::new(incident)));
@@ -96,7 +101,8 @@ impl Collector {
                     Level::Device(name) if here(name) => (name.to_string(), BTreeSet::from([name.clone()])),
                     Level::Device(_) => continue,
                     Level::Group(group) => {
-                        let inside = |cohort: &str| matches!(group, Group::Fleet) || *group == Group::Cohort(cohort.into());
+                        let inside =
+                            |cohort: &str| matches!(group, Group::Fleet) || *group == Group::Cohort(cohort.into());
                         let among: BTreeSet<Name> =
                             reporting.iter().filter(|(n, c)| here(n) && inside(c)).map(|(n, _)| n.clone()).collect();
                         let showing = panel.showing(signal.feature, &signal.latch, &among);
@@ -127,7 +133,8 @@ impl Collector {
             let to = rollout.plan.to;
             let alarmed = self.alarmed.get(&rollout.plan.model);
             let drifts = |name: &Name| {
-                alarmed.is_some_and(|a| a.contains(name)) && self.devices.get(name).is_some_and(|d| d.release == Some(to))
+                alarmed.is_some_and(|a| a.contains(name))
+                    && self.devices.get(name).is_some_and(|d| d.release == Some(to))
             };
             let installed = rollout.targets.iter().filter(|(_, t)| t.progress == Progress::Installed);
             let drifting = installed.filter(|(name, _)| drifts(name)).count();
@@ -191,7 +198,8 @@ impl Collector {
         }
         let stored = Box::new(device.clone());
         self.writes.push(Write::Device { name: name.clone(), device: stored });
-        let touched: Vec<u64> = self.rollouts.values().filter(|r| r.is_live() && r.targets.contains_key(name)).map(|r| r.id).collect();
+        let touched: Vec<u64> =
+            self.rollouts.values().filter(|r| r.is_live() && r.targets.contains_key(name)).map(|r| r.id).collect();
         for id in touched {
             let rollout = self.rollouts.get_mut(&id).expect("listed above");
             let failed_before = matches!(rollout.targets[name].progress, Progress::Failed { .. });

@@ -114,10 +114,16 @@ mod tests {
             if let Some((name, _)) = line.split_once(" =").filter(|_| !line.starts_with([' ', '['])) {
                 id = name.to_owned();
             }
-            let used = line.split('$').skip(1).map(|v| v.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect());
+            let used = line
+                .split('$')
+                .skip(1)
+                .map(|v| v.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect());
             found.entry(id.clone()).or_default().extend(used);
         }
-        found.values_mut().for_each(|v: &mut Vec<String>| { v.sort(); v.dedup(); });
+        found.values_mut().for_each(|v: &mut Vec<String>| {
+            v.sort();
+            v.dedup();
+        });
         found
     }
 
@@ -136,6 +142,9 @@ mod tests {
     fn plural_and_particles() {
         assert_eq!(say(Lang::En, "headline-problems", &[("n", "1")]), "1 problem needs a decision.");
         assert_eq!(say(Lang::En, "headline-problems", &[("n", "3")]), "3 problems need a decision.");
-        assert_eq!(say(Lang::Ko, "moved-up", &[("reading", "temp_c"), ("amount", "6 °C")]), "temp_c 값이 약 6 °C 높아졌습니다");
+        assert_eq!(
+            say(Lang::Ko, "moved-up", &[("reading", "temp_c"), ("amount", "6 °C")]),
+            "temp_c 값이 약 6 °C 높아졌습니다"
+        );
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use driftline_shared::units::Name;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
+use mqtt5::QoS;
 use mqtt5::broker::config::StorageConfig;
 use mqtt5::broker::{
     AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
@@ -16,7 +17,6 @@ use mqtt5::broker::{
 };
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::packet::publish::PublishPacket;
-use mqtt5::QoS;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use std::collections::HashMap;
 use std::future::Future;
@@ -55,7 +55,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The address cannot be bound.
-    #[error("the MQTT broker cannot listen on {listen} ({reason}); is another broker running there? choose another address under [mqtt]")]
+    #[error(
+        "the MQTT broker cannot listen on {listen} ({reason}); is another broker running there? choose another address under [mqtt]"
+    )]
     Bind {
         /// Which address.
         listen: SocketAddr,
@@ -79,7 +81,8 @@ pub async fn run(
     let hook = Arc::new(Hook { incoming, wills });
     let rights = Arc::new(Rights { host: HostTopic(&config.fleet).to_string(), fleet: config.fleet.clone() });
     let bind = |e: mqtt5::MqttError| BrokerError::Bind { listen: config.listen, reason: e.to_string() };
-    let mut broker = MqttBroker::with_config(limits(config.listen, hook)).await.map_err(bind)?.with_auth_provider(rights);
+    let mut broker =
+        MqttBroker::with_config(limits(config.listen, hook)).await.map_err(bind)?.with_auth_provider(rights);
     let router = broker.router();
     let stop = broker.shutdown_handle();
     let address = broker.local_addr().unwrap_or(config.listen);
@@ -163,7 +166,10 @@ impl AuthProvider for Rights {
     fn authenticate<'a>(&'a self, connect: &'a ConnectPacket, _: SocketAddr) -> Later<'a, mqtt5::Result<AuthResult>> {
         let will_allowed = connect.will.as_ref().is_none_or(|will| self.may_publish(&connect.client_id, &will.topic));
         let result = if Name::new(&connect.client_id).is_err() {
-            AuthResult::fail_with_reason(ReasonCode::ClientIdentifierNotValid, "the client id is a device name: A-Z a-z 0-9 . _ -")
+            AuthResult::fail_with_reason(
+                ReasonCode::ClientIdentifierNotValid,
+                "the client id is a device name: A-Z a-z 0-9 . _ -",
+            )
         } else if !will_allowed {
             AuthResult::fail_with_reason(ReasonCode::NotAuthorized, "a device's last will goes to its own topics")
         } else {

@@ -87,7 +87,12 @@ pub struct Driver {
 
 impl Driver {
     /// Rebuilds the collector from its store.
-    pub fn new(settings: Settings, mut store: Store, hub: Arc<Hub>, outgoing: mpsc::Sender<Outgoing>) -> Result<Self, StoreError> {
+    pub fn new(
+        settings: Settings,
+        mut store: Store,
+        hub: Arc<Hub>,
+        outgoing: mpsc::Sender<Outgoing>,
+    ) -> Result<Self, StoreError> {
         let epoch = store.next_epoch()?;
         let core = Collector::new(settings.clone(), store.load(epoch)?);
         Ok(Self {
@@ -113,7 +118,12 @@ impl Driver {
     }
 
     /// Runs until `stop` says so.
-    pub async fn run(mut self, mut incoming: mpsc::Receiver<Incoming>, mut asks: mpsc::Receiver<Ask>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        mut incoming: mpsc::Receiver<Incoming>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut prune = tokio::time::interval(PRUNE_EVERY);
         loop {
             self.flush();

@@ -68,7 +68,10 @@ pub fn router(api: Api) -> Router {
         .route("/rollouts/{id}/pause", post(|api, Path(id): Path<String>| numbered(api, id, "", Command::Pause)))
         .route("/rollouts/{id}/resume", post(|api, Path(id): Path<String>| numbered(api, id, "", Command::Resume)))
         .route("/rollouts/{id}/abort", post(|api, Path(id): Path<String>| numbered(api, id, "", Command::Abort)))
-        .route("/incidents/{id}/acknowledge", post(|api, Path(id): Path<String>| numbered(api, id, "INC-", Command::Acknowledge)));
+        .route(
+            "/incidents/{id}/acknowledge",
+            post(|api, Path(id): Path<String>| numbered(api, id, "INC-", Command::Acknowledge)),
+        );
     let models = Router::new().route("/models", post(add_model)).layer(DefaultBodyLimit::max(BUNDLE_BYTES_MAX));
     let routes = Router::new()
         .nest("/api/v1", views.merge(actions).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).merge(models))
@@ -111,9 +114,11 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     response
 }
 
+#[expect(clippy::result_large_err, reason = "the error is the answer, and is sent at once")]
 fn check(api: &Api, request: &Request) -> Result<(), Response> {
     let headers = request.headers();
-    let forbidden = |message: &str| error(StatusCode::FORBIDDEN, "forbidden", message, "open the address that driftline printed");
+    let forbidden =
+        |message: &str| error(StatusCode::FORBIDDEN, "forbidden", message, "open the address that driftline printed");
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     if api.listen.ip().is_loopback() && !is_local(host) {
         return Err(forbidden("This server answers only under its own address."));
@@ -129,7 +134,8 @@ fn check(api: &Api, request: &Request) -> Result<(), Response> {
     }
     if changes {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|c| c.to_str().ok()).unwrap_or_default();
-        let wanted = if request.uri().path() == "/api/v1/models" { "application/octet-stream" } else { "application/json" };
+        let wanted =
+            if request.uri().path() == "/api/v1/models" { "application/octet-stream" } else { "application/json" };
         if !kind.starts_with(wanted) {
             let message = format!("This wants Content-Type {wanted}.");
             return Err(error(StatusCode::BAD_REQUEST, "bad_request", &message, ""));
@@ -138,7 +144,8 @@ fn check(api: &Api, request: &Request) -> Result<(), Response> {
     // The socket shows its token in its first frame: a browser cannot set headers there.
     let api_path = request.uri().path().starts_with("/api/") || request.uri().path() == "/metrics";
     if let Some(token) = api.token.as_ref().filter(|_| api_path && !live) {
-        let shown = headers.get(header::AUTHORIZATION).and_then(|a| a.to_str().ok()).and_then(|a| a.strip_prefix("Bearer "));
+        let shown =
+            headers.get(header::AUTHORIZATION).and_then(|a| a.to_str().ok()).and_then(|a| a.strip_prefix("Bearer "));
         if !shown.is_some_and(|shown| live::same(shown, token)) {
             let hint = "give the token with --token-file";
             return Err(error(StatusCode::UNAUTHORIZED, "forbidden", "This needs the server's token.", hint));
@@ -149,7 +156,9 @@ fn check(api: &Api, request: &Request) -> Result<(), Response> {
 
 /// Whether a Host header names this machine.
 fn is_local(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -167,7 +176,10 @@ async fn show(State(api): State<Api>, Query(options): Query<Options>, topic: Top
     }
     match answer.await {
         Ok(text) if &*text == "null" => missing(&view::topic_name(&topic)),
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text.to_string()).into_response(),
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text.to_string())
+                .into_response()
+        }
         Err(_) => unavailable(),
     }
 }
@@ -196,6 +208,7 @@ async fn command(api: &Api, command: Command, success: StatusCode) -> Response {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "the error is the answer, and is sent at once")]
 fn request(body: &Bytes) -> Result<Box<RolloutRequest>, Response> {
     serde_json::from_slice(body).map(Box::new).map_err(|e| {
         let message = format!("This is no rollout request: {e}.");
@@ -261,7 +274,12 @@ async fn socket(State(api): State<Api>, upgrade: WebSocketUpgrade) -> Response {
 /// A file of the dashboard. Unhashed names, so the ETag decides.
 async fn dashboard(State(api): State<Api>, request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return error(StatusCode::NOT_FOUND, "not_found", "There is nothing here to change.", "docs/api.md lists the routes");
+        return error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "There is nothing here to change.",
+            "docs/api.md lists the routes",
+        );
     }
     let path = request.uri().path().trim_start_matches('/');
     let path = if path.is_empty() { "index.html" } else { path };

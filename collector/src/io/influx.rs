@@ -111,26 +111,27 @@ fn points(core: &Collector, write: &Write) -> Vec<DataPoint> {
     };
     let time = i64::try_from(window.start.0).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let features = window.sketches.iter().zip(&release.baseline.features);
-    let point = |(sketch, feature): (&driftline_shared::sketch::Sketch, &driftline_shared::baseline::FeatureBaseline)| {
-        let m = sketch.moments();
-        let mut point = DataPoint::builder("driftline_window")
-            .tag("fleet", core.settings.fleet.as_str())
-            .tag("model", release.model.as_str())
-            .tag("release", release.name.as_str())
-            .tag("cohort", cohort)
-            .tag("feature", feature.name.as_str())
-            .field("n", i64::try_from(sketch.n()).unwrap_or(i64::MAX))
-            .field("missing", i64::from(sketch.missing()))
-            .field("non_finite", i64::from(sketch.non_finite()));
-        if m.n > 0 {
-            point = point
-                .field("mean", m.mean)
-                .field("sd", m.sd())
-                .field("min", f64::from(m.min))
-                .field("max", f64::from(m.max))
-                .field("js", distance::js(&feature.counts, sketch.counts()));
-        }
-        point.timestamp(time).build().ok()
-    };
+    let point =
+        |(sketch, feature): (&driftline_shared::sketch::Sketch, &driftline_shared::baseline::FeatureBaseline)| {
+            let m = sketch.moments();
+            let mut point = DataPoint::builder("driftline_window")
+                .tag("fleet", core.settings.fleet.as_str())
+                .tag("model", release.model.as_str())
+                .tag("release", release.name.as_str())
+                .tag("cohort", cohort)
+                .tag("feature", feature.name.as_str())
+                .field("n", i64::try_from(sketch.n()).unwrap_or(i64::MAX))
+                .field("missing", i64::from(sketch.missing()))
+                .field("non_finite", i64::from(sketch.non_finite()));
+            if m.n > 0 {
+                point = point
+                    .field("mean", m.mean)
+                    .field("sd", m.sd())
+                    .field("min", f64::from(m.min))
+                    .field("max", f64::from(m.max))
+                    .field("js", distance::js(&feature.counts, sketch.counts()));
+            }
+            point.timestamp(time).build().ok()
+        };
     features.filter_map(point).collect()
 }

@@ -84,7 +84,8 @@ impl Hub {
 
     /// A place for one more client, if there is one.
     pub fn seat(self: &Arc<Self>) -> Option<Seat> {
-        let taken = self.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < CLIENTS_MAX).then_some(n + 1));
+        let taken =
+            self.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < CLIENTS_MAX).then_some(n + 1));
         taken.ok().map(|_| Seat(Arc::clone(self)))
     }
 }
@@ -92,9 +93,18 @@ impl Hub {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 enum FromClient {
-    Sub { topics: Vec<String>, #[serde(default)] lang: String, pace_ms: Option<u64> },
-    Pace { pace_ms: u64 },
-    Auth { token: String },
+    Sub {
+        topics: Vec<String>,
+        #[serde(default)]
+        lang: String,
+        pace_ms: Option<u64>,
+    },
+    Pace {
+        pace_ms: u64,
+    },
+    Auth {
+        token: String,
+    },
 }
 
 struct Client {
@@ -216,7 +226,8 @@ impl Client {
                 let (event, texts) = &*event;
                 let text = &texts[usize::from(self.lang == Lang::Ko)];
                 let seq = self.hub.seq.load(Ordering::Relaxed);
-                let frame = json!({ "t": "ev", "seq": seq, "k": event.kind, "id": event.id, "text": text, "t_ms": event.at });
+                let frame =
+                    json!({ "t": "ev", "seq": seq, "k": event.kind, "id": event.id, "text": text, "t_ms": event.at });
                 Ok(Some(Message::text(frame.to_string())))
             }
             Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -234,7 +245,8 @@ impl Client {
             let topic = serde_json::Value::from(topic);
             Message::text(format!(r#"{{"t":"d","seq":{seq},"topic":{topic},"v":{value}}}"#))
         };
-        let mut frames: Vec<Message> = std::mem::take(&mut self.unknown).iter().map(|topic| frame(topic, "null")).collect();
+        let mut frames: Vec<Message> =
+            std::mem::take(&mut self.unknown).iter().map(|topic| frame(topic, "null")).collect();
         for topic in std::mem::take(&mut self.dirty) {
             let (reply, answer) = oneshot::channel();
             let name = view::topic_name(&topic);

@@ -157,14 +157,19 @@ async fn subscribed(config: &Config, client: &AsyncClient, broker: &mut EventLoo
     loop {
         match broker.poll().await.map_err(|e| e.to_string())? {
             Event::Incoming(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => {
-                let filter = |leaf: Leaf| Filter::new(format!("dl/1/{}/+/+/{}", config.fleet, leaf.as_str()), QoS::AtLeastOnce);
+                let filter =
+                    |leaf: Leaf| Filter::new(format!("dl/1/{}/+/+/{}", config.fleet, leaf.as_str()), QoS::AtLeastOnce);
                 client.try_subscribe_many(Leaf::FROM_DEVICE.into_iter().map(filter)).map_err(|e| e.to_string())?;
             }
             Event::Incoming(Packet::ConnAck(ack)) => return Err(format!("it refused: {:?}", ack.code)),
             Event::Incoming(Packet::SubAck(ack)) => {
                 let granted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
                 let all = ack.return_codes.iter().all(granted);
-                return if all { Ok(()) } else { Err("it refused a subscription; give this user read rights on dl/1/<fleet>/#".into()) };
+                return if all {
+                    Ok(())
+                } else {
+                    Err("it refused a subscription; give this user read rights on dl/1/<fleet>/#".into())
+                };
             }
             _ => {}
         }

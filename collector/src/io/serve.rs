@@ -39,7 +39,9 @@ pub enum ServeError {
     #[error(transparent)]
     Broker(#[from] broker::BrokerError),
     /// The HTTP address.
-    #[error("the dashboard cannot listen on {listen} ({source}); is another driftline running? choose another address with --listen")]
+    #[error(
+        "the dashboard cannot listen on {listen} ({source}); is another driftline running? choose another address with --listen"
+    )]
     Listen {
         /// Which address.
         listen: SocketAddr,
@@ -64,7 +66,11 @@ pub enum ServeError {
 }
 
 /// Runs a collector until `shutdown` completes. `ready` is told once everything listens.
-pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + 'static, ready: oneshot::Sender<Ready>) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    ready: oneshot::Sender<Ready>,
+) -> Result<(), ServeError> {
     let token = config.token_file.as_deref().map(secret).transpose()?.map(Arc::from);
     let store = Store::open(&config.data_dir)?;
     let listener = TcpListener::bind(config.listen).await;
@@ -97,9 +103,15 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
             let task = tokio::spawn(broker::run(settings, incoming, to_broker, bound, std::future::pending()));
             match address.await {
                 Ok(address) => (task, Some(address)),
-                Err(_) => return Err(task.await.map_or_else(|e| broker::BrokerError::Stopped(e.to_string()), |r| {
-                    r.err().unwrap_or_else(|| broker::BrokerError::Stopped("at once".into()))
-                }).into()),
+                Err(_) => {
+                    return Err(task
+                        .await
+                        .map_or_else(
+                            |e| broker::BrokerError::Stopped(e.to_string()),
+                            |r| r.err().unwrap_or_else(|| broker::BrokerError::Stopped("at once".into())),
+                        )
+                        .into());
+                }
             }
         }
         Mqtt::External { host, port, username, password_file } => {
@@ -143,7 +155,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send + '
     let _ = stop.send(true);
     let _ = driver.await;
     // The driver's goodbye is on its way; open sockets do not keep the program alive.
-    let _ = tokio::time::timeout(GRACE, async { if !broker.is_finished() { let _ = (&mut broker).await; } }).await;
+    let _ = tokio::time::timeout(GRACE, async {
+        if !broker.is_finished() {
+            let _ = (&mut broker).await;
+        }
+    })
+    .await;
     http.abort();
     outcome
 }
@@ -159,6 +176,7 @@ fn farewell() -> Vec<u8> {
 
 /// The first line of a file.
 fn secret(path: &Path) -> Result<String, ServeError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ServeError::Secret { path: path.display().to_string(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ServeError::Secret { path: path.display().to_string(), source })?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -69,7 +69,9 @@ pub enum StoreError {
     #[error("another driftline uses {0} already; stop it, or choose another data_dir")]
     Locked(PathBuf),
     /// Written by a newer program.
-    #[error("{path} was written by a newer driftline (schema {found}, this one reads {SCHEMA_VERSION}); update this program")]
+    #[error(
+        "{path} was written by a newer driftline (schema {found}, this one reads {SCHEMA_VERSION}); update this program"
+    )]
     Newer {
         /// The database.
         path: PathBuf,
@@ -107,7 +109,10 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in a folder.
     pub fn open(dir: &Path) -> Result<Self> {
-        let file = |path: &Path, what| { let path = path.to_owned(); move |source| StoreError::File { path, what, source } };
+        let file = |path: &Path, what| {
+            let path = path.to_owned();
+            move |source| StoreError::File { path, what, source }
+        };
         let files = dir.join("files");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&files).map_err(file(&files, "cannot be created"))?;
         let lock_path = dir.join("lock");
@@ -118,14 +123,17 @@ impl Store {
         private(&path).map_err(file(&path, "cannot be opened"))?;
         let failed = |source| StoreError::Database { path: path.clone(), source };
         let mut db = Connection::open(&path).map_err(failed)?;
-        db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;").map_err(failed)?;
+        db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;")
+            .map_err(failed)?;
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         if version > SCHEMA_VERSION {
             return Err(StoreError::Newer { path, found: version });
         }
         if version == 0 {
             let tx = db.transaction().map_err(failed)?;
-            tx.execute_batch(SCHEMA).and_then(|()| tx.pragma_update(None, "user_version", SCHEMA_VERSION)).map_err(failed)?;
+            tx.execute_batch(SCHEMA)
+                .and_then(|()| tx.pragma_update(None, "user_version", SCHEMA_VERSION))
+                .map_err(failed)?;
             tx.commit().map_err(failed)?;
         }
         Ok(Self { path, files, db, _lock: lock })
@@ -133,7 +141,8 @@ impl Store {
 
     /// Counts a start of the program and returns how many there were.
     pub fn next_epoch(&mut self) -> Result<u64> {
-        let sql = "INSERT INTO meta VALUES('epoch', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1 RETURNING value";
+        let sql =
+            "INSERT INTO meta VALUES('epoch', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1 RETURNING value";
         let epoch: i64 = self.db.query_row(sql, [], |row| row.get(0)).map_err(|e| self.failed(e))?;
         Ok(epoch as u64)
     }
@@ -142,20 +151,23 @@ impl Store {
     pub fn load(&self, epoch: u64) -> Result<Stored> {
         let releases = self.releases()?;
         let mut stored = Stored { epoch, ..Stored::default() };
-        stored.ledger = self.rows("SELECT device, stream, hw, mask, lost, last_seq, last_crc FROM ledger", [], |row| {
-            let entry = Entry {
-                through: Seq(unsigned(row.get(2)?)),
-                mask: unsigned(row.get(3)?),
-                lost: unsigned(row.get(4)?),
-                last_seq: Seq(unsigned(row.get(5)?)),
-                last_crc: row.get(6)?,
-            };
-            Ok((row.get::<_, String>(0)?, Stream(unsigned(row.get(1)?)), entry))
-        })?
-        .into_iter()
-        .map(|(device, stream, entry)| Ok((name(&device, "a device name")?, stream, entry)))
-        .collect::<Result<_>>()?;
-        let devices = self.rows("SELECT name, body FROM device", [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        stored.ledger = self
+            .rows("SELECT device, stream, hw, mask, lost, last_seq, last_crc FROM ledger", [], |row| {
+                let entry = Entry {
+                    through: Seq(unsigned(row.get(2)?)),
+                    mask: unsigned(row.get(3)?),
+                    lost: unsigned(row.get(4)?),
+                    last_seq: Seq(unsigned(row.get(5)?)),
+                    last_crc: row.get(6)?,
+                };
+                Ok((row.get::<_, String>(0)?, Stream(unsigned(row.get(1)?)), entry))
+            })?
+            .into_iter()
+            .map(|(device, stream, entry)| Ok((name(&device, "a device name")?, stream, entry)))
+            .collect::<Result<_>>()?;
+        let devices = self.rows("SELECT name, body FROM device", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
         for (device, body) in devices {
             stored.devices.push((name(&device, "a device name")?, json::<Device>(&body, "a device")?));
         }
@@ -256,7 +268,12 @@ impl Store {
         bodies.iter().map(|body| json(body, table)).collect()
     }
 
-    fn rows<T>(&self, sql: &str, values: impl rusqlite::Params, read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
         let all = || -> rusqlite::Result<Vec<T>> { self.db.prepare(sql)?.query_map(values, read)?.collect() };
         all().map_err(|e| self.failed(e))
     }
@@ -295,13 +312,26 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             "INSERT INTO ledger VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(p, device, stream) DO UPDATE
              SET hw = ?4, mask = ?5, lost = ?6, last_seq = ?7, last_crc = ?8",
             params![
-                partition(device), device.as_str(), signed(stream.0), signed(entry.through.0), signed(entry.mask),
-                signed(entry.lost), signed(entry.last_seq.0), entry.last_crc
+                partition(device),
+                device.as_str(),
+                signed(stream.0),
+                signed(entry.through.0),
+                signed(entry.mask),
+                signed(entry.lost),
+                signed(entry.last_seq.0),
+                entry.last_crc
             ],
         ),
         Write::Window { device, slot, window } => run(
             "INSERT INTO window VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-            params![partition(device), device.as_str(), signed(window.release.0), signed(*slot), signed(window.start.0), packed(window)],
+            params![
+                partition(device),
+                device.as_str(),
+                signed(window.release.0),
+                signed(*slot),
+                signed(window.start.0),
+                packed(window)
+            ],
         ),
         Write::FleetWindow { group, slot, window } => {
             let cohort = match group {
@@ -322,7 +352,14 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         }
         Write::DeadLetter { device, number, reason, body } => run(
             "INSERT INTO dead_letter(p, device, stream, seq, reason, body) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-            params![partition(device), device.as_str(), number.map(|n| signed(n.0.0)), number.map(|n| signed(n.1.0)), reason, body],
+            params![
+                partition(device),
+                device.as_str(),
+                number.map(|n| signed(n.0.0)),
+                number.map(|n| signed(n.1.0)),
+                reason,
+                body
+            ],
         ),
         Write::Device { name, device } => run(
             "INSERT INTO device VALUES(?1, ?2, ?3) ON CONFLICT(name) DO UPDATE SET body = ?3",
@@ -332,8 +369,12 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             "INSERT INTO release VALUES(?1, ?2, ?3) ON CONFLICT(id) DO NOTHING",
             params![signed(release.id.0), release.manifest, signed(release.added.0)],
         ),
-        Write::Incident(incident) => run("INSERT OR REPLACE INTO incident VALUES(?1, ?2)", params![signed(incident.id), text(incident)]),
-        Write::Rollout(rollout) => run("INSERT OR REPLACE INTO rollout VALUES(?1, ?2)", params![signed(rollout.id), text(rollout)]),
+        Write::Incident(incident) => {
+            run("INSERT OR REPLACE INTO incident VALUES(?1, ?2)", params![signed(incident.id), text(incident)])
+        }
+        Write::Rollout(rollout) => {
+            run("INSERT OR REPLACE INTO rollout VALUES(?1, ?2)", params![signed(rollout.id), text(rollout)])
+        }
         Write::Event { at, kind, id } => {
             run("INSERT INTO event(at, kind, subject) VALUES(?1, ?2, ?3)", params![signed(at.0), kind, id])
         }
@@ -357,7 +398,8 @@ fn unsigned(bits: i64) -> u64 {
 /// A window as a frame of one: checksum and version come with it.
 fn packed(window: &Window) -> Vec<u8> {
     let mut buffer = vec![0; FRAME_BYTES_MAX];
-    let len = pack::write(Stream(0), Seq(0), [window].into_iter(), &mut buffer).expect("any single window fits in a frame");
+    let len =
+        pack::write(Stream(0), Seq(0), [window].into_iter(), &mut buffer).expect("any single window fits in a frame");
     buffer.truncate(len);
     buffer
 }

@@ -390,16 +390,44 @@ mod tests {
         let mut out = String::new();
         for line in script {
             let words: Vec<&str> = line.split(' ').collect();
-            let who = |i: usize| name(if words[i] == "first" { &first[0] } else if words[i] == "second" { &first[1] } else { words[i] });
+            let who = |i: usize| {
+                name(if words[i] == "first" {
+                    &first[0]
+                } else if words[i] == "second" {
+                    &first[1]
+                } else {
+                    words[i]
+                })
+            };
             let num = |i: usize| words[i].parse::<u64>().expect("a number");
             let sends = match words[0] {
                 "tick" => r.tick(WallMs(num(1)), words.get(2).map_or(0, |_| num(2) as usize)),
-                "ok" => { r.reported(WallMs(0), &who(1), ReleaseId(2), SlotState::Committed, ""); vec![] }
-                "back" => { r.reported(WallMs(0), &who(1), ReleaseId(1), SlotState::Committed, ""); vec![] }
-                "bad" => { r.reported(WallMs(0), &who(1), ReleaseId(2), SlotState::RolledBack, "trial"); vec![] }
-                "rest" => { for n in r.targets.clone().keys() { r.reported(WallMs(0), n, ReleaseId(2), SlotState::Committed, ""); } vec![] }
-                "pause" => { r.pause(WallMs(0), Pause::User); vec![] }
-                "resume" => { r.resume(WallMs(0)); vec![] }
+                "ok" => {
+                    r.reported(WallMs(0), &who(1), ReleaseId(2), SlotState::Committed, "");
+                    vec![]
+                }
+                "back" => {
+                    r.reported(WallMs(0), &who(1), ReleaseId(1), SlotState::Committed, "");
+                    vec![]
+                }
+                "bad" => {
+                    r.reported(WallMs(0), &who(1), ReleaseId(2), SlotState::RolledBack, "trial");
+                    vec![]
+                }
+                "rest" => {
+                    for n in r.targets.clone().keys() {
+                        r.reported(WallMs(0), n, ReleaseId(2), SlotState::Committed, "");
+                    }
+                    vec![]
+                }
+                "pause" => {
+                    r.pause(WallMs(0), Pause::User);
+                    vec![]
+                }
+                "resume" => {
+                    r.resume(WallMs(0));
+                    vec![]
+                }
                 "abort" => r.abort(WallMs(0)).unwrap_or_default(),
                 other => panic!("no such line: {other}"),
             };
@@ -412,7 +440,18 @@ mod tests {
     #[test]
     fn a_good_rollout_goes_stage_by_stage() {
         assert_eq!(
-            play(&["tick 0", "tick 1", "ok first", "ok second", "tick 2", "tick 50", "tick 102", "rest", "tick 110", "tick 300"]),
+            play(&[
+                "tick 0",
+                "tick 1",
+                "ok first",
+                "ok second",
+                "tick 2",
+                "tick 50",
+                "tick 102",
+                "rest",
+                "tick 110",
+                "tick 300"
+            ]),
             "tick 0: Running sends 2 v2\ntick 1: Running sends 0 v0\nok first: Running sends 0 v0\nok second: Running sends 0 v0\n\
              tick 2: Watching { until: WallMs(102) } sends 0 v0\ntick 50: Watching { until: WallMs(102) } sends 0 v0\n\
              tick 102: Running sends 2 v2\nrest: Running sends 0 v0\ntick 110: Watching { until: WallMs(210) } sends 0 v0\n\
@@ -430,7 +469,10 @@ mod tests {
     #[test]
     fn silence_is_a_failure() {
         let said = play(&["tick 0", "ok first", "tick 2000"]);
-        assert!(said.ends_with("tick 2000: Paused { why: Failures { failed: 1, executed: 2 } } sends 0 v0\n"), "{said}");
+        assert!(
+            said.ends_with("tick 2000: Paused { why: Failures { failed: 1, executed: 2 } } sends 0 v0\n"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -441,7 +483,8 @@ mod tests {
 
     #[test]
     fn abort_returns_what_was_told_and_skips_the_rest() {
-        let said = play(&["tick 0", "ok first", "abort", "tick 1", "back first", "tick 2", "back second", "tick 3", "abort"]);
+        let said =
+            play(&["tick 0", "ok first", "abort", "tick 1", "back first", "tick 2", "back second", "tick 3", "abort"]);
         assert!(said.contains("abort: Aborting sends 2 v1\n"), "{said}");
         assert!(said.ends_with("tick 2: Aborting sends 0 v0\nback second: Aborting sends 0 v0\ntick 3: Aborted sends 0 v0\nabort: Aborted sends 0 v0\n"), "{said}");
     }

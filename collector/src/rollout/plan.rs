@@ -36,10 +36,15 @@ impl Policy {
             return Err(format!("stages are 1 to {STAGES_MAX} ascending percentages, such as 10,50,100"));
         }
         if self.stages.last() != Some(&100) {
-            return Err("the last stage must be 100 percent; a smaller rollout takes a narrower choice of devices".into());
+            return Err(
+                "the last stage must be 100 percent; a smaller rollout takes a narrower choice of devices".into()
+            );
         }
         if self.failure_limit_percent > 100 {
-            return Err(format!("a failure limit of {} % can never be passed; choose 0 to 100", self.failure_limit_percent));
+            return Err(format!(
+                "a failure limit of {} % can never be passed; choose 0 to 100",
+                self.failure_limit_percent
+            ));
         }
         let day = 24 * 3_600_000;
         if self.soak_ms > 30 * day || self.timeout_ms > 30 * day || self.timeout_ms < 1_000 {

@@ -113,8 +113,8 @@ impl Shift<'_> {
         bins.push(bin(hi, hi + width, Some("high")));
         let (before, after) = (f64::from(f.median), self.median_now());
         let text = |v: f64| number::with_unit(&number::significant(v, 3), unit);
-        let sentence =
-            view.say("shift-sentence", &[("reading", f.name.as_str()), ("before", &text(before)), ("after", &text(after))]);
+        let sentence = view
+            .say("shift-sentence", &[("reading", f.name.as_str()), ("before", &text(before)), ("after", &text(after))]);
         json!({
             "title": view.say("shift-title", &[]),
             "caption": view.say("shift-caption", &[("since", &number::clock(since))]),
@@ -195,7 +195,8 @@ impl View<'_> {
     /// How different one reading was over time, a line per cohort, against the baseline of the release that was in use.
     pub(super) fn timeline(&self, model: &Name, reading: &str, cohorts: Option<&[String]>) -> Value {
         let releases: Vec<&Release> = self.releases_of(model).filter(|r| r.feature(reading).is_some()).collect();
-        let mut names: Vec<String> = releases.iter().flat_map(|r| self.core.history.cohorts(r.id)).map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            releases.iter().flat_map(|r| self.core.history.cohorts(r.id)).map(str::to_owned).collect();
         names.sort();
         names.dedup();
         if let Some(wanted) = cohorts {
@@ -224,10 +225,11 @@ impl View<'_> {
         };
         // What is still being filled would dip at the end of every line; what only an old release still has is before the picture.
         let newest = all_slots().map(|(at, _)| at).max();
-        let oldest = all_slots().map(|(at, w)| newest.unwrap_or(at).saturating_sub(SLOTS_MAX as u64 * w)).min().unwrap_or(0);
+        let oldest =
+            all_slots().map(|(at, w)| newest.unwrap_or(at).saturating_sub(SLOTS_MAX as u64 * w)).min().unwrap_or(0);
         let span = all_slots().filter(|(at, _)| Some(*at) != newest && *at >= oldest);
-        let (first, last, step) =
-            span.fold((u64::MAX, 0, 1), |(first, last, step), (at, w)| (first.min(at), last.max(at), u64::max(step, w)));
+        let (first, last, step) = span
+            .fold((u64::MAX, 0, 1), |(first, last, step), (at, w)| (first.min(at), last.max(at), u64::max(step, w)));
         let step = if first > last { step } else { step * ((last - first) / step / POINTS_MAX as u64 + 1) };
         let mut parts = Vec::new();
         let series: Vec<Value> = lines
@@ -270,7 +272,9 @@ impl View<'_> {
             let Some(index) = release.feature(reading) else { continue };
             let window = u64::from(release.schema.window_ms);
             let mut sums: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-            for (slot, merged) in self.core.history.slots(release.id, group).filter(|(s, _)| span.contains(&(s * window))) {
+            for (slot, merged) in
+                self.core.history.slots(release.id, group).filter(|(s, _)| span.contains(&(s * window)))
+            {
                 let Some(sketch) = merged.sketches.get(index) else { continue };
                 let sum = sums.entry(slot * window / step).or_insert_with(|| vec![0; sketch.counts().len()]);
                 sum.iter_mut().zip(sketch.counts()).for_each(|(a, b)| *a = a.saturating_add(*b));

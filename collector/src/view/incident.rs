@@ -3,12 +3,9 @@
 use super::View;
 use super::chart::{Shift, shift_of};
 use crate::explain::number;
-use crate::history::{Group, Merged};
 use crate::incident::{Activity, Change, Incident, Moved, Scope, State};
 use crate::release::Release;
-use driftline_shared::drift::distance;
 use driftline_shared::manifest::Task;
-use driftline_shared::sketch::Cells;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +25,7 @@ pub(super) fn extend(value: &mut Value, more: Value) {
 }
 
 impl<'a> View<'a> {
-    fn began_on(&self, incident: &Incident) -> Option<&'a Release> {
+    pub(super) fn began_on(&self, incident: &Incident) -> Option<&'a Release> {
         self.release(incident.release)
     }
 
@@ -36,14 +33,14 @@ impl<'a> View<'a> {
     fn category(&self, release: Option<&Release>, k: u8) -> String {
         match release.map(|r| &r.schema.task) {
             Some(Task::Classification(classes)) => {
-                classes.iter().nth(usize::from(k)).map_or_else(|| k.to_string(), ToString::to_string)
+                classes.get(usize::from(k)).map_or_else(|| k.to_string(), ToString::to_string)
             }
             _ => k.to_string(),
         }
     }
 
     /// What happened to one reading, in words.
-    fn what(&self, incident: &Incident, name: &str, moved: &Moved) -> String {
+    pub(super) fn what(&self, incident: &Incident, name: &str, moved: &Moved) -> String {
         let release = self.began_on(incident);
         let reading = [("reading", name)];
         let shift = release.and_then(|r| shift_of(r, incident, name));
@@ -69,7 +66,8 @@ impl<'a> View<'a> {
         let up = moved.change == Change::Up;
         let feature = release.and_then(|r| Some(&r.baseline.features[r.feature(name)?]));
         let Some(feature) = feature else { return "?".into() };
-        let by_median = shift.map(|s| s.median_now() - f64::from(feature.median)).filter(|d| (*d > 0.0) == up && *d != 0.0);
+        let by_median =
+            shift.map(|s| s.median_now() - f64::from(feature.median)).filter(|d| (*d > 0.0) == up && *d != 0.0);
         let by_mean = moved.now.as_ref().map(|f| f.mean - feature.mean);
         let amount = by_median.or(by_mean).unwrap_or(moved.effect_sd * feature.sd);
         number::with_unit(&number::significant(amount.abs(), 2), feature.unit.as_str())
@@ -155,7 +153,7 @@ impl<'a> View<'a> {
         let n: f64 = now.counts.iter().map(|&c| f64::from(c)).sum();
         let (rows, gone) = (feature.rows().max(1) as f64, f64::from(now.gone));
         let share = |cell: usize| now.counts.get(cell).map_or(0.0, |&c| f64::from(c)) / n.max(1.0);
-        let was = |cell: usize| feature.counts.iter().nth(cell).map_or(0.0, |&c| f64::from(c)) / rows;
+        let was = |cell: usize| feature.counts.get(cell).map_or(0.0, |&c| f64::from(c)) / rows;
         let last = feature.cells.len() - 1;
         let text = match (main.change, shift) {
             (Change::Up | Change::Down | Change::HighTail | Change::LowTail, Some(shift)) => {
@@ -209,11 +207,13 @@ impl<'a> View<'a> {
         let affected = incident.affected.len();
         let (text, affected_text) = (|n: usize| n.to_string(), affected.to_string());
         let base = match &incident.scope {
-            Scope::Fleet => {
-                self.say("where-all", &[("affected", &affected_text), ("reporting", &text(incident.reporting.max(affected)))])
-            }
+            Scope::Fleet => self.say(
+                "where-all",
+                &[("affected", &affected_text), ("reporting", &text(incident.reporting.max(affected)))],
+            ),
             Scope::Cohorts(names) => {
-                let (bad, all) = names.iter().filter_map(|n| incident.cohorts.get(n)).fold((0, 0), |s, c| (s.0 + c.0, s.1 + c.1));
+                let (bad, all) =
+                    names.iter().filter_map(|n| incident.cohorts.get(n)).fold((0, 0), |s, c| (s.0 + c.0, s.1 + c.1));
                 let elsewhere = affected.saturating_sub(bad);
                 let rest = if elsewhere == 0 {
                     self.say("where-others-none", &[])
@@ -222,11 +222,17 @@ impl<'a> View<'a> {
                 };
                 self.say(
                     "where-cohorts",
-                    &[("affected", &text(bad)), ("reporting", &text(all)), ("cohorts", &self.list(names)), ("rest", &rest)],
+                    &[
+                        ("affected", &text(bad)),
+                        ("reporting", &text(all)),
+                        ("cohorts", &self.list(names)),
+                        ("rest", &rest),
+                    ],
                 )
             }
             Scope::Devices(_) => {
-                let mut names: Vec<String> = incident.affected.iter().take(NAMES_MAX).map(ToString::to_string).collect();
+                let mut names: Vec<String> =
+                    incident.affected.iter().take(NAMES_MAX).map(ToString::to_string).collect();
                 if affected > NAMES_MAX {
                     names.push(format!("+{}", affected - NAMES_MAX));
                 }
@@ -240,7 +246,8 @@ impl<'a> View<'a> {
                 )
             }
         };
-        let offline = incident.affected.iter().filter(|d| self.core.devices.get(*d).is_none_or(|d| !d.connected)).count();
+        let offline =
+            incident.affected.iter().filter(|d| self.core.devices.get(*d).is_none_or(|d| !d.connected)).count();
         if offline == 0 { base } else { format!("{base} {}", self.say_n("where-offline", offline)) }
     }
 
@@ -248,7 +255,8 @@ impl<'a> View<'a> {
         let window = self.began_on(incident).map_or(0, |r| u64::from(r.schema.window_ms));
         let (from, to) = (incident.onset, driftline_shared::units::WallMs(incident.onset.0 + window));
         let ago = self.duration(self.now.0.saturating_sub(from.0));
-        let since = self.say("since-between", &[("from", &number::clock(from)), ("to", &number::clock(to)), ("ago", &ago)]);
+        let since =
+            self.say("since-between", &[("from", &number::clock(from)), ("to", &number::clock(to)), ("ago", &ago)]);
         match incident.resolved {
             Some(at) => self.say("since-resolved", &[("since", &since), ("resolved", &self.when(at))]),
             None => since,
@@ -268,7 +276,8 @@ impl<'a> View<'a> {
             p if p < 1.0 => "sure-probably",
             _ => "sure-not-yet",
         };
-        let readings = main.now.as_ref().map_or(0, |f| f.counts.iter().map(|&c| u64::from(c)).sum::<u64>() + u64::from(f.gone));
+        let readings =
+            main.now.as_ref().map_or(0, |f| f.counts.iter().map(|&c| u64::from(c)).sum::<u64>() + u64::from(f.gone));
         self.say(id, &[("readings", &number::count(readings))])
     }
 
@@ -277,8 +286,13 @@ impl<'a> View<'a> {
         if incident.scope == Scope::Fleet {
             return self.say("cause-everywhere", &[]);
         }
-        let others: BTreeSet<&Name> =
-            self.core.devices.iter().filter(|(n, d)| d.connected && !incident.affected.contains(*n)).map(|(n, _)| n).collect();
+        let others: BTreeSet<&Name> = self
+            .core
+            .devices
+            .iter()
+            .filter(|(n, d)| d.connected && !incident.affected.contains(*n))
+            .map(|(n, _)| n)
+            .collect();
         let mut shares: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
         let mut count = |names: &mut dyn Iterator<Item = &'a Name>, affected: bool| {
             for device in names.filter_map(|n| self.core.devices.get(n)) {
@@ -292,10 +306,14 @@ impl<'a> View<'a> {
         count(&mut self.core.devices.keys().filter(|n| others.contains(n)), false);
         let (affected, unaffected) = (incident.affected.len(), others.len());
         let best = shares.iter().max_by(|a, b| {
-            let contrast = |(bad, good): &(usize, usize)| *bad as f64 / affected.max(1) as f64 - *good as f64 / unaffected.max(1) as f64;
+            let contrast = |(bad, good): &(usize, usize)| {
+                *bad as f64 / affected.max(1) as f64 - *good as f64 / unaffected.max(1) as f64
+            };
             contrast(a.1).total_cmp(&contrast(b.1))
         });
-        let Some(((label, value), &(bad, good))) = best.filter(|_| unaffected > 0) else { return self.say("cause-none", &[]) };
+        let Some(((label, value), &(bad, good))) = best.filter(|_| unaffected > 0) else {
+            return self.say("cause-none", &[]);
+        };
         let arguments = [("label", *label), ("value", *value)];
         if bad == affected && good == 0 {
             self.say("cause-label", &arguments)
@@ -310,7 +328,8 @@ impl<'a> View<'a> {
         let newest = self.releases_of(&incident.model).filter(|r| r.id != incident.release).last();
         let resolved = (!incident.is_live()).then(|| self.say("why-resolved", &[]));
         let answer = self.answer(incident);
-        let why = resolved.clone().or_else(|| answer.map(|r| self.say("why-running", &[("rollout", &r.id.to_string())])));
+        let why =
+            resolved.clone().or_else(|| answer.map(|r| self.say("why-running", &[("rollout", &r.id.to_string())])));
         let why = why.or_else(|| match newest {
             None => Some(self.say("why-no-release", &[])),
             Some(r) => {
@@ -325,7 +344,8 @@ impl<'a> View<'a> {
                 self.say("action-rollout", &[("model", &model), ("n", &n)])
             },
         );
-        let plan = newest.map(|r| json!({ "model": r.model, "release": r.name, "query": { "incident": incident.label() } }));
+        let plan =
+            newest.map(|r| json!({ "model": r.model, "release": r.name, "query": { "incident": incident.label() } }));
         let seen = (incident.state == State::Acknowledged).then(|| self.say("why-acknowledged", &[]));
         let acknowledge = resolved.or(seen);
         json!([
@@ -338,134 +358,6 @@ impl<'a> View<'a> {
                 "enabled": acknowledge.is_none(), "why": acknowledge,
             },
         ])
-    }
-
-    /// Every reading of the model by how far the affected devices' readings are from training.
-    fn ranked(&self, incident: &Incident) -> Value {
-        let Some(release) = self.began_on(incident) else { return Value::Null };
-        let mut items: Vec<(f64, Value)> = incident
-            .moved
-            .iter()
-            .filter_map(|(name, moved)| {
-                let feature = &release.baseline.features[release.feature(name)?];
-                let figures = moved.now.as_ref().filter(|f| f.counts.len() == feature.cells.len())?;
-                let difference = distance::js(&feature.counts, &figures.counts);
-                let text = match feature.cells {
-                    Cells::Edges(_) if moved.change != Change::Missing => {
-                        number::change(figures.mean - feature.mean, feature.unit.as_str())
-                    }
-                    _ => self.what(incident, name, moved),
-                };
-                Some((difference, json!({ "feature": name, "difference": difference, "text": text, "alert": true })))
-            })
-            .collect();
-        for (index, feature) in release.baseline.features.iter().enumerate() {
-            if !incident.moved.contains_key(feature.name.as_str())
-                && let Some(difference) = self.distance_now(release, index, &Group::Fleet)
-            {
-                items.push((difference, json!({ "feature": feature.name, "difference": difference, "text": "", "alert": false })));
-            }
-        }
-        items.sort_by(|a, b| b.0.total_cmp(&a.0));
-        json!({
-            "title": self.say("ranked-title", &[]),
-            "caption": self.say("ranked-caption", &[]),
-            "items": items.into_iter().map(|(_, item)| item).collect::<Vec<_>>(),
-        })
-    }
-
-    /// How often the model was right where the true answer was known on the device: before, since, and on newer releases.
-    fn accuracy(&self, incident: &Incident) -> Value {
-        let Some(release) = self.began_on(incident) else { return Value::Null };
-        let groups: Vec<Group> = match &incident.scope {
-            Scope::Cohorts(names) => names.iter().cloned().map(Group::Cohort).collect(),
-            _ => vec![Group::Fleet],
-        };
-        let sum = |release: &Release, from: u64, to: u64| {
-            let window = u64::from(release.schema.window_ms);
-            let slots = groups.iter().flat_map(|g| self.core.history.slots(release.id, g));
-            let within = slots.filter(|(slot, _)| (from..to).contains(&(slot * window)));
-            within.fold((0, 0), |(n, right), (_, m): (u64, &Merged)| (n + m.labelled, right + m.correct))
-        };
-        let onset = incident.onset.0;
-        let mut items = Vec::new();
-        let mut add = |id: &str, release: &Release, (labelled, correct): (u64, u64)| {
-            if labelled > 0 {
-                let model = format!("{} {}", release.model, release.name);
-                let label = self.say(id, &[("model", &model)]);
-                items.push(json!({ "label": label, "labelled": labelled, "correct": correct, "share": correct as f64 / labelled as f64 }));
-            }
-        };
-        add("accuracy-before", release, sum(release, 0, onset));
-        add("accuracy-since", release, sum(release, onset, u64::MAX));
-        for newer in self.releases_of(&incident.model).filter(|r| r.id != release.id) {
-            add("accuracy-now", newer, sum(newer, onset, u64::MAX));
-        }
-        if items.is_empty() {
-            return Value::Null;
-        }
-        json!({ "title": self.say("accuracy-title", &[]), "caption": self.say("accuracy-caption", &[]), "items": items })
-    }
-
-    fn affected_device(&self, incident: &Incident, name: &Name) -> Value {
-        let site = self.core.devices.get(name).map_or("-", |d| d.cohort(&self.core.settings.cohort_label));
-        let release = self.core.devices.get(name).and_then(|d| d.release);
-        let effect = self.device_effect(incident, name);
-        json!({
-            "id": name, "site": site, "state": self.device_state(name).code(),
-            "effect": effect, "release": self.release_name(release),
-        })
-    }
-
-    /// How far this device's own mean is from the mean in training, on the reading that names the incident.
-    fn device_effect(&self, incident: &Incident, name: &Name) -> Option<String> {
-        let panel = self.core.panels.get(&incident.release)?;
-        let index = panel.release().feature(&incident.primary)?;
-        let feature = &panel.release().baseline.features[index];
-        let sum = panel.sum(index, Some(&BTreeSet::from([name.clone()])), panel.slot_of(incident.onset.0))?;
-        (sum.moments().n > 0).then(|| number::change(sum.moments().mean - feature.mean, feature.unit.as_str()))
-    }
-
-    fn expert(&self, incident: &Incident) -> Vec<Value> {
-        let main = incident.main();
-        let release = self.began_on(incident);
-        let (family, direction) = match main.change {
-            Change::Up => ("location", "up"),
-            Change::Down => ("location", "down"),
-            Change::Scattered => ("scale", "up"),
-            Change::Stuck => ("scale", "down"),
-            Change::HighTail => ("top cell", "up"),
-            Change::LowTail => ("bottom cell", "up"),
-            Change::Missing => ("missing", "up"),
-            Change::Unseen | Change::MoreOf(_) => ("category share", "up"),
-        };
-        let mut rows = Vec::new();
-        let mut row = |id: &str, value: String| rows.push(json!({ "label": self.say(id, &[]), "value": value }));
-        row("expert-statistic", self.say("expert-statistic-value", &[("family", family), ("direction", direction)]));
-        row("expert-evidence", format!("{:.2}", main.log_evidence));
-        row("expert-threshold", format!("{:.2}", main.threshold.ln()));
-        row("expert-budget", number::significant(self.core.settings.budget.false_alarms_per_month, 3));
-        row("expert-effect", number::significant(main.effect_sd, 3));
-        let feature = release.and_then(|r| Some(&r.baseline.features[r.feature(&incident.primary)?]));
-        if let (Some(feature), Some(now)) = (feature, &main.now)
-            && now.counts.len() == feature.cells.len()
-        {
-            row("expert-js", format!("{:.4}", distance::js(&feature.counts, &now.counts)));
-            row("expert-psi", format!("{:.4}", distance::psi(&feature.counts, &now.counts)));
-            if let Cells::Edges(edges) = &feature.cells {
-                let (low, high) = (feature.min.min(now.min), feature.max.max(now.max));
-                row("expert-ks", format!("{:.4}", distance::ks(&feature.counts, &now.counts)));
-                let w1 = distance::w1(edges, &feature.counts, &now.counts, low, high);
-                row("expert-w1", number::with_unit(&number::significant(w1, 4), feature.unit.as_str()));
-            }
-            row("expert-n", number::count(now.counts.iter().map(|&c| u64::from(c)).sum()));
-        }
-        if let Some(r) = release {
-            let name = format!("{} {}", r.model, r.name);
-            let rows_text = number::count(u64::from(r.baseline.rows));
-            row("expert-baseline", self.say("expert-baseline-value", &[("release", &name), ("rows", &rows_text)]));
-        }
-        rows
     }
 
     fn incident_activity(&self, incident: &Incident, what: &Activity) -> String {

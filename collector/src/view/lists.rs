@@ -12,7 +12,8 @@ impl<'a> View<'a> {
     /// The releases of a model, oldest first.
     pub(super) fn releases_of<'m>(&self, model: &'m Name) -> impl Iterator<Item = &'a Release> + use<'a, 'm> {
         let core: &'a Collector = self.core;
-        let mut releases: Vec<&'a Release> = core.releases.values().map(|r| &**r).filter(|r| r.model == *model).collect();
+        let mut releases: Vec<&'a Release> =
+            core.releases.values().map(|r| &**r).filter(|r| r.model == *model).collect();
         releases.sort_by_key(|r| (r.added, r.id));
         releases.into_iter()
     }

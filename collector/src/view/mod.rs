@@ -3,6 +3,7 @@
 //! Each view is a pure function of the state, the time and the language, so that the live channel can send it again at any moment.
 
 mod chart;
+mod figures;
 mod incident;
 mod lists;
 mod overview;
@@ -173,7 +174,9 @@ impl<'a> View<'a> {
         }
         let under_way = |r: &Rollout| {
             r.is_live()
-                && r.targets.get(name).is_some_and(|t| matches!(t.progress, Progress::Sent { .. } | Progress::Returning))
+                && r.targets
+                    .get(name)
+                    .is_some_and(|t| matches!(t.progress, Progress::Sent { .. } | Progress::Returning))
         };
         if self.core.rollouts.values().any(under_way) {
             return DeviceState::Updating;

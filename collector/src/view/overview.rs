@@ -67,7 +67,11 @@ impl View<'_> {
         if let Some(last) = self.stalled() {
             let ago = self.duration(self.now.0 - last);
             let when = self.when(driftline_shared::units::WallMs(last));
-            return ("stalled", self.say("headline-stalled", &[("ago", &ago)]), self.say("summary-stalled", &[("when", &when)]));
+            return (
+                "stalled",
+                self.say("headline-stalled", &[("ago", &ago)]),
+                self.say("summary-stalled", &[("when", &when)]),
+            );
         }
         if !open.is_empty() {
             let undecided = open.iter().filter(|i| self.answer(i).is_none()).count();

@@ -40,7 +40,11 @@ impl View<'_> {
         match &rollout.state {
             State::Running => say(
                 "rollout-running",
-                &[("installed", &text(counts.installed)), ("n", &text(counts.devices)), ("failed", &text(counts.failed))],
+                &[
+                    ("installed", &text(counts.installed)),
+                    ("n", &text(counts.devices)),
+                    ("failed", &text(counts.failed)),
+                ],
             ),
             State::Watching { until } => {
                 let left = self.duration(until.0.saturating_sub(self.now.0));
@@ -52,9 +56,7 @@ impl View<'_> {
                 say("rollout-paused-failures", &[("failed", &text(*failed)), ("executed", &text(*executed))])
             }
             State::Paused { why: Pause::Drift { devices } } => say("rollout-paused-drift", &[("n", &text(*devices))]),
-            State::Aborting => {
-                self.say_n("rollout-aborting", Self::progress(rollout, |p| *p == Progress::Returning))
-            }
+            State::Aborting => self.say_n("rollout-aborting", Self::progress(rollout, |p| *p == Progress::Returning)),
             State::Aborted => self.say("rollout-aborted", &[]),
             State::Done => {
                 let id = if failed > 0 { "rollout-done-failures" } else { "rollout-done" };
@@ -199,7 +201,9 @@ impl View<'_> {
             Activity::Paused { why } => {
                 let more = match why {
                     Pause::User => String::new(),
-                    Pause::Failures { failed, executed } => format!(" {}/{}", number::count(*failed as u64), number::count(*executed as u64)),
+                    Pause::Failures { failed, executed } => {
+                        format!(" {}/{}", number::count(*failed as u64), number::count(*executed as u64))
+                    }
                     Pause::Drift { devices } => format!(" {}", self.say_n("incident-spread", *devices)),
                 };
                 format!("{}{more}", self.say("act-paused", &[]))

@@ -134,7 +134,15 @@ impl Plan {
 }
 
 /// Solves one bet; `None` when the score cannot reach that mean.
-pub fn bet(points: &Points, family: Family, sign: f64, weight: f64, shift: f64, tau: f64, phi: f64) -> Option<Component> {
+pub fn bet(
+    points: &Points,
+    family: Family,
+    sign: f64,
+    weight: f64,
+    shift: f64,
+    tau: f64,
+    phi: f64,
+) -> Option<Component> {
     let points = points.signed(sign);
     if tau + shift >= REACH * points.top() {
         return None;

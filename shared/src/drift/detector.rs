@@ -54,12 +54,7 @@ pub struct Latch {
 
 impl Default for Detector {
     fn default() -> Self {
-        Self {
-            grown: [0.0; COMPONENTS_MAX],
-            cusum: [1.0; COMPONENTS_MAX],
-            reset: [0; COMPONENTS_MAX],
-            latch: None,
-        }
+        Self { grown: [0.0; COMPONENTS_MAX], cusum: [1.0; COMPONENTS_MAX], reset: [0; COMPONENTS_MAX], latch: None }
     }
 }
 

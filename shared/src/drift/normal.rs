@@ -19,8 +19,8 @@ pub fn quantile(p: f64) -> f64 {
     // Work in the lower tail, where erfc keeps its relative precision.
     let (tail, sign) = if p <= 0.5 { (p, -1.0) } else { (1.0 - p, 1.0) };
     let t = sqrt(-2.0 * log(tail));
-    let mut x = t
-        - (2.515_517 + t * (0.802_853 + t * 0.010_328)) / (1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308)));
+    let mut x =
+        t - (2.515_517 + t * (0.802_853 + t * 0.010_328)) / (1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308)));
     for _ in 0..3 {
         let error = 0.5 * erfc(x / core::f64::consts::SQRT_2) - tail;
         let density = exp(-0.5 * x * x) / sqrt(2.0 * core::f64::consts::PI);

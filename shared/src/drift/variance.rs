@@ -14,8 +14,9 @@ pub fn phi(means: &[f64], n: f64) -> f64 {
         return 1.0;
     }
     let mean = means.iter().sum::<f64>() / windows as f64;
-    let covariance =
-        |lag: usize| means.iter().zip(&means[lag..]).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / windows as f64;
+    let covariance = |lag: usize| {
+        means.iter().zip(&means[lag..]).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / windows as f64
+    };
     let lags = lag(windows);
     let weighted: f64 = (1..=lags).map(|l| (1.0 - l as f64 / (lags + 1) as f64) * covariance(l)).sum();
     (n * (covariance(0) + 2.0 * weighted)).max(0.0)

@@ -141,7 +141,8 @@ impl<'a> Frame<'a> {
         if self.kind != kind {
             return Err(Malformed::Kind(self.kind as u8));
         }
-        let (value, used) = bincode::decode_from_slice(self.payload, bincode_config()).map_err(|_| Malformed::Payload)?;
+        let (value, used) =
+            bincode::decode_from_slice(self.payload, bincode_config()).map_err(|_| Malformed::Payload)?;
         if used == self.payload.len() { Ok(value) } else { Err(Malformed::Payload) }
     }
 }

@@ -208,7 +208,7 @@ fn decode_moments<D: Decoder>(decoder: &mut D, n: u64) -> Result<Moments, Decode
     let min = from_bfloat16(u16::from_le_bytes(take(decoder)?));
     let max = from_bfloat16(u16::from_le_bytes(take(decoder)?));
     // f32 rounding may put the mean of equal values just outside exact bounds, but never outside rounded ones.
-    if !mean.is_finite() || !sd.is_finite() || sd < 0.0 || !(min <= max) {
+    if !mean.is_finite() || !sd.is_finite() || sd < 0.0 || min.is_nan() || max.is_nan() || min > max {
         return Err(DecodeError::Other("a sketch's moments are impossible"));
     }
     let m2 = f64::from(sd) * f64::from(sd) * n as f64;
@@ -251,13 +251,17 @@ mod tests {
     type Small = Window<32>;
 
     fn cells() -> Vec<Cells> {
-        let edges = [-2.3, -1.6, -1.3, -1.0, -0.8, -0.7, -0.5, -0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4, 0.5, 0.7, 0.8, 1.0, 1.3, 1.6, 2.3];
+        let edges = [
+            -2.3, -1.6, -1.3, -1.0, -0.8, -0.7, -0.5, -0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4, 0.5, 0.7, 0.8, 1.0, 1.3,
+            1.6, 2.3,
+        ];
         vec![Cells::Edges(edges.into_iter().collect()); 20]
     }
 
     fn window(seed: u64, samples: u32, missing: bool) -> Box<Small> {
         let cells = cells();
-        let mut w = Box::new(Small::new(ReleaseId(0x0123_4567_89ab_cdef), WallMs(1_795_300_000_000), 60_000, cells.iter()));
+        let mut w =
+            Box::new(Small::new(ReleaseId(0x0123_4567_89ab_cdef), WallMs(1_795_300_000_000), 60_000, cells.iter()));
         let mut state = seed;
         for _ in 0..samples {
             let values = (0..20).map(|_| {

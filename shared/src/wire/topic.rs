@@ -93,7 +93,16 @@ mod tests {
         // The partition of "a" is 12 (units.rs).
         assert_eq!(topic.to_string(), "dl/1/f/12/a/w");
         assert_eq!(DeviceTopic::parse("dl/1/f/12/a/w"), Some(topic));
-        for bad in ["dl/1/f/13/a/w", "dl/1/f/012/a/w", "dl/1/f/+12/a/w", "dl/1/f/12/a/x", "dl/1/f/12/a/w/x", "dl/2/f/12/a/w", "", "dl/1/f/12/+/w"] {
+        for bad in [
+            "dl/1/f/13/a/w",
+            "dl/1/f/012/a/w",
+            "dl/1/f/+12/a/w",
+            "dl/1/f/12/a/x",
+            "dl/1/f/12/a/w/x",
+            "dl/2/f/12/a/w",
+            "",
+            "dl/1/f/12/+/w",
+        ] {
             assert_eq!(DeviceTopic::parse(bad), None, "{bad}");
         }
     }

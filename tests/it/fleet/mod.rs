@@ -139,16 +139,20 @@ pub struct Collector {
 impl Collector {
     /// Starts `driftline serve` with an own broker, or with the external one at a port. `more` is added to its configuration.
     pub fn start(dir: &Path, external: Option<u16>, more: &str) -> Self {
-        let mqtt = external.map_or("embedded = \"127.0.0.1:0\"".to_owned(), |port| format!("host = \"127.0.0.1\"\nport = {port}"));
+        let mqtt = external
+            .map_or("embedded = \"127.0.0.1:0\"".to_owned(), |port| format!("host = \"127.0.0.1\"\nport = {port}"));
         let config = dir.join("collector.toml");
         let data = dir.join("collector");
         let text = format!("fleet = \"test\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[mqtt]\n{mqtt}\n{more}");
         fs::write(&config, text).expect("a config");
-        let mut process = Process::start(dir, "collector", Command::new(binary("driftline")).args(["serve", "--config"]).arg(&config));
+        let mut process = Process::start(
+            dir,
+            "collector",
+            Command::new(binary("driftline")).args(["serve", "--config"]).arg(&config),
+        );
         let url = process.after("dashboard: ").trim_end_matches('/').to_owned();
-        let mqtt_port = external.unwrap_or_else(|| {
-            process.after("agents connect to 127.0.0.1:").parse().expect("a port")
-        });
+        let mqtt_port =
+            external.unwrap_or_else(|| process.after("agents connect to 127.0.0.1:").parse().expect("a port"));
         Self { _process: process, url, mqtt_port }
     }
 
@@ -191,7 +195,14 @@ pub fn baseline(dir: &Path, model: &str, data: &Path, more: &[&str]) -> PathBuf 
     let out = dir.join(model.replace(".onnx", ".bundle"));
     let model = root().join("tests/models").join(model);
     let mut command = Command::new(binary("driftline"));
-    command.args(["baselines", "create", "--model"]).arg(model).arg("--data").arg(data).arg("--out").arg(&out).args(more);
+    command
+        .args(["baselines", "create", "--model"])
+        .arg(model)
+        .arg("--data")
+        .arg(data)
+        .arg("--out")
+        .arg(&out)
+        .args(more);
     must(&mut command);
     out
 }
@@ -201,7 +212,8 @@ pub fn mosquitto(dir: &Path) -> (Process, u16) {
     let port = free_port();
     let config = dir.join("mosquitto.conf");
     fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).expect("a config");
-    let program = ["/usr/sbin/mosquitto", "mosquitto"].into_iter().find(|p| !p.starts_with('/') || Path::new(p).exists());
+    let program =
+        ["/usr/sbin/mosquitto", "mosquitto"].into_iter().find(|p| !p.starts_with('/') || Path::new(p).exists());
     let process = Process::start(dir, "mosquitto", Command::new(program.expect("one of them")).arg("-c").arg(&config));
     wait_for("Mosquitto", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
     (process, port)

@@ -1,0 +1,145 @@
+//! The numbers behind an incident: readings ranked, accuracy, effect per device, and the statistics for experts.
+
+use super::View;
+use crate::explain::number;
+use crate::history::{Group, Merged};
+use crate::incident::{Change, Incident, Scope};
+use crate::release::Release;
+use driftline_shared::drift::distance;
+use driftline_shared::sketch::Cells;
+use driftline_shared::units::Name;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+impl View<'_> {
+    /// Every reading of the model by how far the affected devices' readings are from training.
+    pub(super) fn ranked(&self, incident: &Incident) -> Value {
+        let Some(release) = self.began_on(incident) else { return Value::Null };
+        let mut items: Vec<(f64, Value)> = incident
+            .moved
+            .iter()
+            .filter_map(|(name, moved)| {
+                let feature = &release.baseline.features[release.feature(name)?];
+                let figures = moved.now.as_ref().filter(|f| f.counts.len() == feature.cells.len())?;
+                let difference = distance::js(&feature.counts, &figures.counts);
+                let text = match feature.cells {
+                    Cells::Edges(_) if moved.change != Change::Missing => {
+                        number::change(figures.mean - feature.mean, feature.unit.as_str())
+                    }
+                    _ => self.what(incident, name, moved),
+                };
+                Some((difference, json!({ "feature": name, "difference": difference, "text": text, "alert": true })))
+            })
+            .collect();
+        for (index, feature) in release.baseline.features.iter().enumerate() {
+            if !incident.moved.contains_key(feature.name.as_str())
+                && let Some(difference) = self.distance_now(release, index, &Group::Fleet)
+            {
+                items.push((
+                    difference,
+                    json!({ "feature": feature.name, "difference": difference, "text": "", "alert": false }),
+                ));
+            }
+        }
+        items.sort_by(|a, b| b.0.total_cmp(&a.0));
+        json!({
+            "title": self.say("ranked-title", &[]),
+            "caption": self.say("ranked-caption", &[]),
+            "items": items.into_iter().map(|(_, item)| item).collect::<Vec<_>>(),
+        })
+    }
+
+    /// How often the model was right where the true answer was known on the device: before, since, and on newer releases.
+    pub(super) fn accuracy(&self, incident: &Incident) -> Value {
+        let Some(release) = self.began_on(incident) else { return Value::Null };
+        let groups: Vec<Group> = match &incident.scope {
+            Scope::Cohorts(names) => names.iter().cloned().map(Group::Cohort).collect(),
+            _ => vec![Group::Fleet],
+        };
+        let sum = |release: &Release, from: u64, to: u64| {
+            let window = u64::from(release.schema.window_ms);
+            let slots = groups.iter().flat_map(|g| self.core.history.slots(release.id, g));
+            let within = slots.filter(|(slot, _)| (from..to).contains(&(slot * window)));
+            within.fold((0, 0), |(n, right), (_, m): (u64, &Merged)| (n + m.labelled, right + m.correct))
+        };
+        let onset = incident.onset.0;
+        let mut items = Vec::new();
+        let mut add = |id: &str, release: &Release, (labelled, correct): (u64, u64)| {
+            if labelled > 0 {
+                let model = format!("{} {}", release.model, release.name);
+                let label = self.say(id, &[("model", &model)]);
+                items.push(json!({ "label": label, "labelled": labelled, "correct": correct, "share": correct as f64 / labelled as f64 }));
+            }
+        };
+        add("accuracy-before", release, sum(release, 0, onset));
+        add("accuracy-since", release, sum(release, onset, u64::MAX));
+        for newer in self.releases_of(&incident.model).filter(|r| r.id != release.id) {
+            add("accuracy-now", newer, sum(newer, onset, u64::MAX));
+        }
+        if items.is_empty() {
+            return Value::Null;
+        }
+        json!({ "title": self.say("accuracy-title", &[]), "caption": self.say("accuracy-caption", &[]), "items": items })
+    }
+
+    pub(super) fn affected_device(&self, incident: &Incident, name: &Name) -> Value {
+        let site = self.core.devices.get(name).map_or("-", |d| d.cohort(&self.core.settings.cohort_label));
+        let release = self.core.devices.get(name).and_then(|d| d.release);
+        let effect = self.device_effect(incident, name);
+        json!({
+            "id": name, "site": site, "state": self.device_state(name).code(),
+            "effect": effect, "release": self.release_name(release),
+        })
+    }
+
+    /// How far this device's own mean is from the mean in training, on the reading that names the incident.
+    fn device_effect(&self, incident: &Incident, name: &Name) -> Option<String> {
+        let panel = self.core.panels.get(&incident.release)?;
+        let index = panel.release().feature(&incident.primary)?;
+        let feature = &panel.release().baseline.features[index];
+        let sum = panel.sum(index, Some(&BTreeSet::from([name.clone()])), panel.slot_of(incident.onset.0))?;
+        (sum.moments().n > 0).then(|| number::change(sum.moments().mean - feature.mean, feature.unit.as_str()))
+    }
+
+    pub(super) fn expert(&self, incident: &Incident) -> Vec<Value> {
+        let main = incident.main();
+        let release = self.began_on(incident);
+        let (family, direction) = match main.change {
+            Change::Up => ("location", "up"),
+            Change::Down => ("location", "down"),
+            Change::Scattered => ("scale", "up"),
+            Change::Stuck => ("scale", "down"),
+            Change::HighTail => ("top cell", "up"),
+            Change::LowTail => ("bottom cell", "up"),
+            Change::Missing => ("missing", "up"),
+            Change::Unseen | Change::MoreOf(_) => ("category share", "up"),
+        };
+        let mut rows = Vec::new();
+        let mut row = |id: &str, value: String| rows.push(json!({ "label": self.say(id, &[]), "value": value }));
+        row("expert-statistic", self.say("expert-statistic-value", &[("family", family), ("direction", direction)]));
+        row("expert-evidence", format!("{:.2}", main.log_evidence));
+        row("expert-threshold", format!("{:.2}", main.threshold.ln()));
+        row("expert-budget", number::significant(self.core.settings.budget.false_alarms_per_month, 3));
+        row("expert-effect", number::significant(main.effect_sd, 3));
+        let feature = release.and_then(|r| Some(&r.baseline.features[r.feature(&incident.primary)?]));
+        if let (Some(feature), Some(now)) = (feature, &main.now)
+            && now.counts.len() == feature.cells.len()
+        {
+            row("expert-js", format!("{:.4}", distance::js(&feature.counts, &now.counts)));
+            row("expert-psi", format!("{:.4}", distance::psi(&feature.counts, &now.counts)));
+            if let Cells::Edges(edges) = &feature.cells {
+                let (low, high) = (feature.min.min(now.min), feature.max.max(now.max));
+                row("expert-ks", format!("{:.4}", distance::ks(&feature.counts, &now.counts)));
+                let w1 = distance::w1(edges, &feature.counts, &now.counts, low, high);
+                row("expert-w1", number::with_unit(&number::significant(w1, 4), feature.unit.as_str()));
+            }
+            row("expert-n", number::count(now.counts.iter().map(|&c| u64::from(c)).sum()));
+        }
+        if let Some(r) = release {
+            let name = format!("{} {}", r.model, r.name);
+            let rows_text = number::count(u64::from(r.baseline.rows));
+            row("expert-baseline", self.say("expert-baseline-value", &[("release", &name), ("rows", &rows_text)]));
+        }
+        rows
+    }
+}
