@@ -6,7 +6,7 @@ use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::Design;
 use driftline_shared::drift::detector::Detector;
 use driftline_shared::drift::scores::Family;
-use driftline_tests::normal::{baseline_of, features, window};
+use driftline_tests::normal::{baseline_of, features, features_of, window};
 
 const N: usize = 60;
 
@@ -55,12 +55,12 @@ fn nothing_changes_nothing_is_said() {
 
 /// Windows until the alarm after the change, over seeds; and what it was called.
 fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
-    let mut feature = features(1, 6_000).remove(0);
-    // The runs of STATISTICS §3.5 tolerate nothing beyond the baseline's own error.
-    feature.tolerance = 0.0;
-    let design = Design::new(&feature, 20, N as f64);
     let mut found: Vec<(u64, Family)> = (0..seeds)
         .map(|seed| {
+            // Another baseline each time: one draw may be lucky or not. The runs of STATISTICS §3.5 tolerate nothing beyond its error.
+            let mut feature = features_of(0xba5e + seed, 1, 6_000).remove(0);
+            feature.tolerance = 0.0;
+            let design = Design::new(&feature, 20, N as f64);
             let mut rng = Random::new(seed);
             let mut detector = Detector::default();
             for slot in 0..1_000 {
@@ -87,20 +87,27 @@ fn median_delay(map: impl Fn(f64) -> f64) -> u64 {
 
 #[test]
 fn shifts_and_spreads_are_seen_as_soon_as_promised() {
-    // Medians of STATISTICS §3.5 for N0 = 6000, c = 1e5 are 14, 4, 1, 3 and 4, over many baselines. This one baseline's phi+ is 1.5
-    // (location) and 1.7 (scale), by which a delay grows.
-    assert!(median_delay(|z| z + 0.25) <= 22);
-    assert!(median_delay(|z| z + 0.5) <= 6);
-    assert!(median_delay(|z| z + 1.0) <= 2);
-    assert!(median_delay(|z| z * 1.5) <= 5);
-    assert!(median_delay(|z| z / 1.5) <= 7);
+    let found = [
+        median_delay(|z| z + 0.25),
+        median_delay(|z| z + 0.5),
+        median_delay(|z| z + 1.0),
+        median_delay(|z| z * 1.5),
+        median_delay(|z| z / 1.5),
+    ];
+    // STATISTICS §3.5 has 14, 4, 1, 3 and 4 for N0 = 6000 and c = 1e5.
+    let promised = [18, 5, 1, 4, 6];
+    assert!(found.iter().zip(promised).all(|(found, promised)| *found <= promised), "medians {found:?}");
 }
 
 #[test]
 fn a_change_is_called_by_its_name() {
-    assert!(delays(|z| z + 2.0, 11).1.iter().all(|f| *f == Family::Location));
-    assert!(delays(|z| z * 2.0, 11).1.iter().all(|f| *f == Family::Scale));
-    assert!(delays(|z| if z > 0.8 { f64::NAN } else { z }, 11).1.iter().all(|f| *f == Family::Missing));
+    let called = |map: fn(f64) -> f64, family| delays(map, 20).1.iter().filter(|f| **f == family).count();
+    let found = [
+        called(|z| z + 2.0, Family::Location),
+        called(|z| z * 2.0, Family::Scale),
+        called(|z| if z > 0.8 { f64::NAN } else { z }, Family::Missing),
+    ];
+    assert!(found.iter().all(|n| *n >= 19), "of 20 each: {found:?}");
 }
 
 #[test]

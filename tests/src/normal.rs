@@ -9,7 +9,12 @@ use driftline_shared::window::Window;
 
 /// Baselines of `count` features, each of `rows` standard normal values.
 pub fn features(count: usize, rows: usize) -> Vec<FeatureBaseline> {
-    let mut rng = Random::new(0xba5e);
+    features_of(0xba5e, count, rows)
+}
+
+/// The same of another draw of rows.
+pub fn features_of(seed: u64, count: usize, rows: usize) -> Vec<FeatureBaseline> {
+    let mut rng = Random::new(seed);
     let table: Vec<Vec<f32>> = (0..rows).map(|_| (0..count).map(|_| rng.normal() as f32).collect()).collect();
     baseline_of(&table)
 }
