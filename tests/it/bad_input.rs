@@ -41,7 +41,8 @@ fn broken_models_are_refused_when_a_baseline_is_made() {
         ("not-onnx.onnx", "ONNX"),
         ("truncated.onnx", "ONNX"),
         ("unsupported-op.onnx", "operator"),
-        ("wrong-shape.onnx", ""),
+        ("wrong-shape.onnx", "takes 7 inputs"),
+        ("nan-weights.onnx", "no finite number"),
     ] {
         let path = root().join("tests/models/bad").join(model);
         complains(create(&path, &data).args(["--exclude", "wear"]), 1, &[model, words]);
@@ -137,6 +138,35 @@ fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
     assert_eq!(process.wait().code(), Some(1));
     let said = process.said();
     assert!(said.lines().last().is_some_and(|l| l.contains("empty.csv is empty")), "{said}");
+}
+
+#[test]
+fn json_lines_on_standard_input_are_samples_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let collector = Collector::start(dir, None, "");
+    crate::fleet::must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    let lines = [
+        r#"{"temp_c": 61, "vibration_rms": 1.8, "current_a": 12, "rpm": 1480, "humidity": 45, "wear": "healthy"}"#,
+        r#"{"humidity": 45, "rpm": 1480, "current_a": 12, "vibration_rms": 1.8, "temp_c": 61.5, "extra": [1, 2]}"#,
+        r#"{"temp_c": null, "vibration_rms": 1.8, "current_a": 12, "rpm": 1480, "humidity": 45}"#,
+        r#"{"temp_c": "hot", "vibration_rms": 1.8, "current_a": 12, "rpm": 1480, "humidity": 45}"#,
+        r#"{"temp_c": 61, "vibration"#,
+        "[1, 2, 3]",
+    ];
+    let input = dir.join("lines");
+    fs::write(&input, lines.join("\n")).expect("a file");
+    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), "kind = \"stdin\"");
+    let mut command = Command::new(binary("driftline-agent"));
+    command.args(["run", "--config"]).arg(config).stdin(fs::File::open(&input).expect("a file"));
+    let out = command.output().expect("an agent");
+    let (said, complaints) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{complaints}");
+    assert!(said.starts_with("6 samples taken: 3 in windows, 3 refused;"), "{said}{complaints}");
+    assert!(complaints.contains("line 4") && complaints.contains("\"hot\""), "{complaints}");
 }
 
 #[test]

@@ -136,6 +136,9 @@ pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2])
     let mut model = Model::load(onnx, recipe.names.len()).with_context(|| origin[0].to_owned())?;
     let task = task(&recipe.classes, &meta, model.outputs())?;
     let outputs = answers(&mut model, inputs);
+    if !inputs.is_empty() && outputs.iter().all(Vec::is_empty) {
+        bail!("{} gives no finite number for any of the rows: check its weights and the columns it gets", origin[0]);
+    }
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
     units.extend(recipe.units);
     let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();

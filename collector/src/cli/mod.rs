@@ -27,7 +27,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage, 3 condition not me
 
 /// Watches a fleet's machine-learning models for drift and rolls out better ones.
 #[derive(Parser)]
-#[command(name = "driftline", version, about, after_help = EXIT_CODES)]
+#[command(name = "driftline", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -1,0 +1,151 @@
+//! The formulas of `shared` against numpy and scipy: `tests/models/conformance.py` made tests/golden/conformance.json.
+//!
+//! `DRIFTLINE_CASES` names another file, such as one that was made just now. The recursion over windows (kinds `log_e` and `mixture`)
+//! is not compared here: the detector computes it in f32 and only for its own designs.
+
+use crate::fleet::root;
+use driftline_shared::baseline::FeatureBaseline;
+use driftline_shared::drift::design::bet;
+use driftline_shared::drift::scores::{Family, Points, Scores};
+use driftline_shared::drift::{distance, normal, variance};
+use driftline_shared::sketch::{Cells, Moments};
+use driftline_tests::normal::features;
+use serde_json::Value;
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+use std::collections::BTreeMap;
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
+}
+
+fn counts(value: &Value) -> Vec<u32> {
+    numbers(value).into_iter().map(|v| v as u32).collect()
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    numbers(value).into_iter().map(|v| v as f32).collect()
+}
+
+/// |found − wanted| in units of the allowed error, which is relative for large numbers.
+fn error(found: f64, wanted: f64, tolerance: f64) -> f64 {
+    (found - wanted).abs() / (tolerance * wanted.abs().max(1.0))
+}
+
+/// The largest error of one case, in units of what is allowed; `None` for a kind that is not compared.
+fn compare(case: &Value) -> Option<f64> {
+    let number = |key: &str| case[key].as_f64().unwrap_or(f64::NAN);
+    let pair = || (counts(&case["p"]), counts(&case["q"]));
+    let worst = |found: &[f64], wanted: &[f64], tolerance: f64| {
+        assert_eq!(found.len(), wanted.len());
+        found.iter().zip(wanted).map(|(f, w)| error(*f, *w, tolerance)).fold(0.0, f64::max)
+    };
+    Some(match case["kind"].as_str().expect("a kind") {
+        "inv_norm" => error(normal::quantile(number("p")), number("value"), 1e-12),
+        "chi2_lower" => {
+            let quantile = ChiSquared::new(number("dof")).expect("a distribution").inverse_cdf(0.05);
+            error(quantile, number("value"), 1e-6)
+        }
+        "psi_jeffreys" => error(distance::psi(&pair().0, &pair().1), number("value"), 1e-12),
+        "js2_distance" => error(distance::js(&pair().0, &pair().1), number("value"), 1e-7),
+        "ks_d" => error(distance::ks(&pair().0, &pair().1), number("value"), 1e-12),
+        "w1_spread" => {
+            let (p, q) = pair();
+            let found = distance::w1(&floats(&case["edges"]), &p, &q, number("low") as f32, number("high") as f32);
+            error(found, number("value"), 1e-9)
+        }
+        "scores" => {
+            let scores = Scores::new(&numeric(&counts(&case["counts"])));
+            let of = |family| scores.points(family).iter().map(|(_, g)| g).collect::<Vec<_>>();
+            let cells = scores.shares().len();
+            // An indicator has two points; the case spells them out per cell.
+            let indicator = |family, at: usize| {
+                let two = of(family);
+                (0..cells).map(|k| two[usize::from(k != at)]).collect::<Vec<_>>()
+            };
+            [
+                worst(scores.shares(), &numbers(&case["p"]), 1e-12),
+                worst(&of(Family::Location), &numbers(&case["location"]), 1e-10),
+                worst(&of(Family::Scale), &numbers(&case["scale"]), 1e-10),
+                worst(&indicator(Family::Top, cells - 1), &numbers(&case["top"]), 1e-10),
+                worst(&indicator(Family::Bottom, 0), &numbers(&case["bottom"]), 1e-10),
+            ]
+            .into_iter()
+            .fold(0.0, f64::max)
+        }
+        "design" => {
+            let points = Points::from_slices(&numbers(&case["p"]), &numbers(&case["g"]));
+            let found = bet(&points, Family::Location, 1.0, 1.0, number("d"), number("tau"), 1.0);
+            match (found, case["lambda"].as_f64()) {
+                (Some(bet), Some(lambda)) => error(bet.lambda, lambda, 1e-8).max(error(bet.psi, number("psi"), 1e-8)),
+                (None, None) => 0.0,
+                (found, wanted) => panic!("{case}: {found:?} for {wanted:?}"),
+            }
+        }
+        "lrv" => {
+            let (means, windows) = (numbers(&case["x"]), numbers(&case["x"]).len());
+            assert_eq!(variance::lag(windows) as f64, number("lag"));
+            let phi = variance::phi(&means, number("n"));
+            [
+                error(phi, number("phi"), 1e-10),
+                error(variance::upper(phi, windows, number("chi2_lower")), number("phi_upper"), 1e-10),
+                error(variance::lag1_autocorrelation(&means), number("lag1"), 1e-10),
+            ]
+            .into_iter()
+            .fold(0.0, f64::max)
+        }
+        "moments_merge" => {
+            let mut sum = Moments::default();
+            for part in case["parts"].as_array().expect("parts") {
+                let mut moments = Moments::default();
+                floats(part).into_iter().for_each(|v| moments.add(v));
+                sum.merge(&moments);
+            }
+            assert_eq!(sum.n as f64, number("n"));
+            [
+                error(sum.mean, number("mean"), 1e-10),
+                error(sum.m2, number("m2"), 1e-10),
+                error(sum.sd(), number("sd"), 1e-10),
+                error(f64::from(sum.min), number("min"), 1e-12),
+                error(f64::from(sum.max), number("max"), 1e-12),
+            ]
+            .into_iter()
+            .fold(0.0, f64::max)
+        }
+        "cell" => {
+            let cells = Cells::Edges(floats(&case["edges"]).into_iter().collect());
+            let found: Vec<f64> = floats(&case["values"]).into_iter().map(|v| cells.of(v) as f64).collect();
+            worst(&found, &numbers(&case["cells"]), 1e-12)
+        }
+        "log_e" | "mixture" => return None,
+        other => panic!("conformance.py has a kind this test does not know: {other}"),
+    })
+}
+
+/// A numeric feature with these counts; its edges do not matter to scores.
+fn numeric(counts: &[u32]) -> FeatureBaseline {
+    let mut feature = features(1, 100).remove(0);
+    feature.cells = Cells::Edges((1..counts.len()).map(|i| i as f32).collect());
+    feature.counts = counts.iter().copied().collect();
+    feature
+}
+
+#[test]
+fn formulas_agree_with_scipy() {
+    let path =
+        std::env::var_os("DRIFTLINE_CASES").map_or_else(|| root().join("tests/golden/conformance.json"), Into::into);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let cases: Vec<Value> = serde_json::from_str(&text).expect("an array of cases");
+    let mut worst: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for case in &cases {
+        if let Some(error) = compare(case) {
+            assert!(
+                error <= 1.0,
+                "{error} times the allowed error in {}",
+                case.to_string().chars().take(300).collect::<String>()
+            );
+            let entry = worst.entry(case["kind"].as_str().expect("a kind")).or_default();
+            *entry = (entry.0 + 1, entry.1.max(error));
+        }
+    }
+    assert_eq!(worst.len(), 11, "every kind has cases: {worst:?}");
+}
