@@ -156,5 +156,9 @@ fn a_model_that_is_not_what_its_bundle_says_never_answers() {
     assert!(watched.contains("Stopped by itself in stage 1 of 1: 1 of 1 devices failed"), "{watched}");
     assert!(watched.contains("golden"), "the reason is shown: {watched}");
     assert!(must(&mut collector.cli(&["devices", "list"])).contains("pump v1"));
+    let (code, _, error) = run(&mut collector.cli(&["rollouts", "abort", "1"]));
+    assert_eq!(code, 2, "nobody confirmed it: {error}");
+    must(&mut collector.cli(&["rollouts", "abort", "1", "--yes"]));
+    wait_for("the end", || must(&mut collector.cli(&["rollouts", "list"])).contains("\taborted\t").then_some(()));
     assert!(device.said().contains("is refused: "), "{}", device.said());
 }

@@ -89,3 +89,28 @@ fn a_release_that_fails_its_trial_goes_back_and_the_rollout_stops_by_itself() {
         "only samples that the failing model could not answer have no verdict: {merged} of {taken}"
     );
 }
+
+#[test]
+fn an_aborted_rollout_returns_every_device_to_what_it_ran() {
+    for (seed, trouble) in [(4, Trouble::NONE), (5, Trouble::BAD)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut sim = Sim::new(seed, 6, &V1, trouble, dir.path());
+        sim.run(10, false);
+        sim.add(&bundle("again", false, 1_000, b"stands for a model as good as the first"));
+        sim.roll_out("again", Query::All(true));
+        sim.run(20, false);
+        let on_it = sim.releases().iter().filter(|r| *r == "again").count();
+        assert!((1..6).contains(&on_it), "some have it, some wait: {:?}", sim.releases());
+        sim.abort(1);
+        sim.run(60, false);
+        sim.finish();
+        assert_eq!(sim.releases(), ["v1"; 6], "seed {seed}");
+        assert_eq!(
+            sim.view(&Topic::Rollout(1))["sentence"],
+            "Taken back. Every device runs what it ran before.",
+            "seed {seed}"
+        );
+        let (taken, merged) = sim.samples();
+        assert_eq!(taken, merged, "seed {seed}");
+    }
+}

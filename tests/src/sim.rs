@@ -206,6 +206,11 @@ impl Sim {
         self.command(Command::Create(Box::new(RolloutRequest { plan_hash, ..request })));
     }
 
+    /// Takes a rollout back.
+    pub fn abort(&mut self, id: u64) {
+        self.command(Command::Abort(id));
+    }
+
     /// A view as people get it.
     pub fn view(&self, topic: &Topic) -> Value {
         view::render(&self.collector, self.now(), topic, Lang::En)

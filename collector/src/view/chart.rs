@@ -15,8 +15,10 @@ use std::collections::BTreeMap;
 
 /// Points of a line; longer spans are drawn from merged slots.
 const POINTS_MAX: usize = 120;
-/// Below so many readings a distance says more about chance than about the readings.
-const READINGS_MIN: u64 = 30;
+/// Below so many independent readings a distance says more about chance than about the readings.
+const READINGS_MIN: f64 = 30.0;
+/// Largest dependence of readings that pictures reckon with.
+const PHI_MAX: f64 = 4.0;
 /// The line that guides the eye.
 const ALERT: f64 = 0.2;
 /// Bars of the picture of a shift.
@@ -170,16 +172,19 @@ impl Shift<'_> {
     }
 }
 
-/// The base-2 Jensen-Shannon distance to the baseline less what chance adds to it: about (K − 1)/(8 ln 2)·(1/n + 1/N) of the
-/// divergence (second-order expansion of the plug-in estimate). `None` for too few readings.
+/// The base-2 Jensen-Shannon distance to the baseline less what chance adds to it: about (K − 1)/(8 ln 2)·(phi/n + 1/N) of the
+/// divergence (second-order expansion of the plug-in estimate), where phi says how much neighbouring readings repeat each other.
+/// `None` for too few readings.
 fn distance(feature: &FeatureBaseline, counts: &[u32]) -> Option<f64> {
-    let n: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+    let phi = if matches!(feature.cells, Cells::Edges(_)) { feature.phi.location } else { feature.phi.share };
+    // The picture stays even where the training series was so dependent that hardly a window would count as evidence.
+    let n = counts.iter().map(|&c| f64::from(c)).sum::<f64>() / phi.clamp(1.0, PHI_MAX);
     if n < READINGS_MIN || counts.len() != feature.counts.len() {
         return None;
     }
     let js = distance::js(&feature.counts, counts);
     let by_chance = (feature.counts.len() - 1) as f64 / (8.0 * std::f64::consts::LN_2)
-        * (1.0 / n as f64 + 1.0 / feature.rows().max(1) as f64);
+        * (1.0 / n + 1.0 / feature.rows().max(1) as f64);
     Some((js * js - by_chance).max(0.0).sqrt())
 }
 
@@ -209,9 +214,9 @@ impl View<'_> {
         self.lines(model, reading, &self.say("timeline-title", &[]), lines.collect())
     }
 
-    /// One line per release, over all devices.
-    pub(super) fn compare(&self, model: &Name, reading: &str, releases: &[&Release]) -> Value {
-        let lines = releases.iter().map(|r| (r.name.to_string(), vec![(*r, Group::Fleet)]));
+    /// One line per release, over the devices of some groups.
+    pub(super) fn compare(&self, model: &Name, reading: &str, releases: &[&Release], groups: &[Group]) -> Value {
+        let lines = releases.iter().map(|r| (r.name.to_string(), groups.iter().map(|g| (*r, g.clone())).collect()));
         self.lines(model, reading, &self.say("compare-title", &[]), lines.collect())
     }
 

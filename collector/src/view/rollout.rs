@@ -1,7 +1,9 @@
 //! A rollout: one sentence, its stages, what may be done, and what failed why.
 
 use super::View;
+use super::figures::scope_groups;
 use crate::explain::number;
+use crate::history::Group;
 use crate::release::Release;
 use crate::rollout::machine::{Activity, Pause, Progress, Rollout, State};
 use serde_json::{Value, json};
@@ -186,7 +188,7 @@ impl View<'_> {
         }
         let incident = rollout.incident.and_then(|id| self.core.book.get(id));
         let reading = incident.map_or(from.baseline.features[0].name.as_str(), |i| i.primary.as_str());
-        self.compare(&rollout.plan.model, reading, &[from, to])
+        self.compare(&rollout.plan.model, reading, &[from, to], &incident.map_or(vec![Group::Fleet], scope_groups))
     }
 
     fn rollout_activity(&self, what: &Activity) -> String {
