@@ -326,7 +326,10 @@ fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Option<
         };
         let Some(value) = value else {
             values.truncate(before);
-            let text = object.get(name).map(ToString::to_string).unwrap_or_default();
+            let text = match object.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                other => other.map(ToString::to_string).unwrap_or_default(),
+            };
             return Err(RowError::NotANumber { column: name.clone(), text: Text::<32>::cut(&text).to_string() });
         };
         values.push(value);

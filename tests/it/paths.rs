@@ -162,3 +162,23 @@ fn a_model_that_is_not_what_its_bundle_says_never_answers() {
     wait_for("the end", || must(&mut collector.cli(&["rollouts", "list"])).contains("\taborted\t").then_some(()));
     assert!(device.said().contains("is refused: "), "{}", device.said());
 }
+
+#[test]
+fn a_token_is_asked_for_everywhere() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let token = dir.path().join("token");
+    fs::write(&token, "s3cret\n").expect("a file");
+    // A key of the top level, so before any section.
+    let collector = Collector::start_with(dir.path(), None, &format!("token_file = {token:?}\n"), "");
+    let (code, _, error) = run(&mut collector.cli(&["status"]));
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("needs the server's token") && error.contains("--token-file"), "{error}");
+    let with = ["--token-file", token.to_str().expect("a path")];
+    assert!(must(collector.cli(&with).arg("status")).starts_with("Nothing to watch yet."));
+    // The live channel, too: there is no such rollout, and that answer comes only after the token.
+    let (code, _, error) = run(collector.cli(&with).args(["rollouts", "watch", "1"]));
+    assert_eq!(code, 5, "{error}");
+    let (code, _, error) = run(&mut collector.cli(&["rollouts", "watch", "1"]));
+    assert_eq!(code, 7, "the socket is closed: {error}");
+    assert!(!error.contains("s3cret"));
+}

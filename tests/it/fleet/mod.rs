@@ -139,11 +139,17 @@ pub struct Collector {
 impl Collector {
     /// Starts `driftline serve` with an own broker, or with the external one at a port. `more` is added to its configuration.
     pub fn start(dir: &Path, external: Option<u16>, more: &str) -> Self {
+        Self::start_with(dir, external, "", more)
+    }
+
+    /// The same with further keys before the first section.
+    pub fn start_with(dir: &Path, external: Option<u16>, keys: &str, more: &str) -> Self {
         let mqtt = external
             .map_or("embedded = \"127.0.0.1:0\"".to_owned(), |port| format!("host = \"127.0.0.1\"\nport = {port}"));
         let config = dir.join("collector.toml");
         let data = dir.join("collector");
-        let text = format!("fleet = \"test\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\n[mqtt]\n{mqtt}\n{more}");
+        let text =
+            format!("fleet = \"test\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\n{keys}[mqtt]\n{mqtt}\n{more}");
         fs::write(&config, text).expect("a config");
         let mut process = Process::start(
             dir,
