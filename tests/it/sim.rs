@@ -114,3 +114,18 @@ fn an_aborted_rollout_returns_every_device_to_what_it_ran() {
         assert_eq!(taken, merged, "seed {seed}");
     }
 }
+
+#[test]
+fn a_release_on_which_devices_drift_stops_its_own_rollout() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sim = Sim::new(6, 6, &V1, Trouble::NONE, dir.path());
+    sim.run(10, false);
+    // Made for sensors that read high; these do not.
+    sim.add(&V2);
+    sim.roll_out("v2", Query::All(true));
+    sim.run(60, false);
+    let rollout = sim.view(&Topic::Rollout(1));
+    let sentence = rollout["sentence"].as_str().expect("a sentence");
+    assert!(sentence.starts_with("Stopped by itself in stage 1 of 3: 1 device drifts on the new model."), "{sentence}");
+    assert_eq!(sim.releases().iter().filter(|r| *r == "v2").count(), 1, "{:?}", sim.releases());
+}

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -157,6 +158,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
 }
 
 async fn play(args: &Args, home: &Path, v1: &Path, bundles: &[Bundle; 2]) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
     let (stop, stopped) = watch::channel(false);
     let ended = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -191,6 +193,7 @@ async fn play(args: &Args, home: &Path, v1: &Path, bundles: &[Bundle; 2]) -> any
         told = story.tell(&bundles[1], fault, args.once) => told,
         ended = &mut server => { ended??; Err(anyhow::anyhow!("the collector ended by itself")) }
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        _ = terminate.recv() => Ok(ExitCode::from(143)),
     };
     story.bar.finish_and_clear();
     // Agents first: the broker takes their goodbyes.
