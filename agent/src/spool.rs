@@ -1,6 +1,6 @@
 //! Closed windows on their way to the collector: numbered, kept until acknowledged, given up only for want of room.
 //!
-//! Rules (LEDGER.md §2.2): a frame never changes once it has a number and was sent; at most [`IN_FLIGHT_MAX`] numbers from the
+//! Rules: a frame never changes once it has a number and was sent; at most [`IN_FLIGHT_MAX`] numbers from the
 //! lowest unacknowledged one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a
 //! frame, until one may be sent. Only frames that were never sent are evicted, oldest first: of a frame that was sent nobody
 //! here knows whether the collector has stored it. This spool is in memory; the durable one takes its place behind these verbs.

@@ -1,6 +1,6 @@
 //! Builds a baseline from a table of training rows and the model's answers to them.
 //!
-//! Per feature: cells at the table's quantiles, their counts, and the long-run variance of window means (STATISTICS §3.2), so that
+//! Per feature: cells at the table's quantiles, their counts, and the long-run variance of window means (docs/detection.md), so that
 //! the detector knows how much normal data wobbles. What cannot be watched is said in a sentence, never dropped silently.
 //! Season slots and differences between devices are not estimated here; omega is 0.
 
@@ -20,7 +20,7 @@ pub const ROWS_MIN: usize = 20;
 const ROWS_FEW: usize = 1_000;
 /// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
 const BLOCKS_MIN: usize = 10;
-/// Above this correlation of neighbouring window means, no variance estimate is safe (STATISTICS §3.4b).
+/// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
 const AUTOCORRELATION_HIGH: f64 = 0.3;
 /// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
 const QUANTILES: [f64; 21] = [

@@ -33,7 +33,7 @@ impl Role {
     }
 }
 
-/// Long-run variance factors (phi, upper bounds; STATISTICS §3.2) of the five scores, in units of an independent sample's variance.
+/// Long-run variance factors (phi, upper bounds; docs/detection.md) of the five scores, in units of an independent sample's variance.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Phi {
     /// Of the location score.
@@ -108,5 +108,5 @@ pub struct Baseline<L> {
     pub features: L,
 }
 
-/// Practical tolerance when the user gives none (STATISTICS §3.4c).
+/// Practical tolerance when the user gives none (docs/detection.md).
 pub const TOLERANCE_DEFAULT: f64 = 0.1;

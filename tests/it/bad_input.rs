@@ -212,6 +212,27 @@ fn agent_configurations_are_checked() {
 }
 
 #[test]
+fn the_examples_in_firmware_configs_are_sound() {
+    let folder = root().join("firmware-configs");
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("readable").path();
+        let Some("toml") = path.extension().and_then(|e| e.to_str()) else { continue };
+        let text = fs::read_to_string(&path).expect("a file");
+        let name = path.display().to_string();
+        if name.ends_with("collector.toml") {
+            let config = driftline_collector::config::Config::parse(&name, &text).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(
+                config.settings.rollout,
+                driftline_collector::rollout::plan::Policy::default(),
+                "it shows the defaults"
+            );
+        } else {
+            driftline_agent::config::Config::parse(&text, &name).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
+#[test]
 fn collector_configurations_are_checked() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("c.toml");

@@ -49,4 +49,7 @@ fn merged_windows_are_exported_and_a_dead_server_is_not_in_the_way() {
     let windows = || collector.get("health")["windows"].as_u64().expect("a number");
     let before = windows();
     wait_for("windows without the server", || (windows() >= before + 5).then_some(()));
+    let mut answer = ureq::get(format!("{}/metrics", collector.url)).call().expect("an answer");
+    let text = answer.body_mut().read_to_string().expect("text");
+    assert!(text.contains("\ndriftline_influxdb_points_dropped_total "), "{text}");
 }

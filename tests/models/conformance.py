@@ -3,7 +3,7 @@
 usage: conformance.py > cases.json      an array with one case per line; seeds are fixed, so two runs print the same bytes
 
 Why: an implementation and a test by the same hand share mistakes. Here every figure comes from scipy where it has the function (ndtri,
-chi2.ppf, jensenshannon, brentq, logsumexp) and from the formula of STATISTICS section 3 in numpy where it has not.
+chi2.ppf, jensenshannon, brentq, logsumexp) and from the formulas of docs/detection.md in numpy where it has not.
 Kinds: inv_norm, chi2_lower, psi_jeffreys, js2_distance, ks_d, w1_spread, scores, design, log_e, mixture, lrv, moments_merge, cell.
 
 Conventions: PSI takes shares (c+1/2)/(N+K/2) and natural logarithms; JS (base 2, square root), KS and W1 take raw shares c/N; scores take

@@ -1,7 +1,7 @@
 //! From the one number a user sets, false alarms tolerated per month for the whole fleet, to each detector's threshold.
 //!
 //! A detector with threshold c alarms by mistake once in c windows on average or less often (ARL >= c). With S streams at a level
-//! and W windows a month, S·W/c false alarms come from it; the three levels share the budget alike (STATISTICS §3.4).
+//! and W windows a month, S·W/c false alarms come from it; the three levels share the budget alike (docs/detection.md).
 
 /// Levels that share the budget: device, cohort, fleet.
 const LEVELS: f64 = 3.0;

@@ -117,6 +117,16 @@ impl Driver {
         self
     }
 
+    #[cfg(feature = "influxdb")]
+    fn export_metrics(&self) -> String {
+        self.influx.as_ref().map_or_else(String::new, super::influx::Sink::metrics)
+    }
+
+    #[cfg(not(feature = "influxdb"))]
+    fn export_metrics(&self) -> String {
+        String::new()
+    }
+
     /// Runs until `stop` says so.
     pub async fn run(
         mut self,
@@ -169,7 +179,8 @@ impl Driver {
                 let _ = reply.send(view::health(&self.core));
             }
             Some(Ask::Metrics(reply)) => {
-                let _ = reply.send(metrics(&self.core, &self.hub));
+                let text = metrics(&self.core, &self.hub) + &self.export_metrics();
+                let _ = reply.send(text);
             }
             None => {}
         }

@@ -54,9 +54,11 @@ impl Sink {
         }
     }
 
-    /// Points dropped since the start.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// The counter in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let name = "driftline_influxdb_points_dropped_total";
+        format!("# HELP {name} Points that were not exported.\n# TYPE {name} counter\n{name} {dropped}\n")
     }
 
     fn drop(&self, points: usize) {

@@ -96,7 +96,7 @@ impl Shift<'_> {
         self.now.quantile(0.5)
     }
 
-    /// The picture of UX.md §3.1: equal bins over the joint middle 99 %, what is beyond in overflow bins.
+    /// The picture: equal bins over the joint middle 99 %, what is beyond in overflow bins.
     pub(super) fn picture(&self, view: &View<'_>, since: WallMs) -> Value {
         let (f, unit) = (self.feature, self.feature.unit.as_str());
         let lo = self.training.quantile(0.005).min(self.now.quantile(0.005));

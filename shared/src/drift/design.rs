@@ -2,7 +2,7 @@
 //!
 //! A component is one bet: this score's mean lies `d` above what is tolerated. Its log e-value of a window is linear in the
 //! score sum, `(s·lambda·S - n·psi)/phi`, from the exponential family through the baseline's score distribution
-//! (STATISTICS §3.3): A(θ) = ln Σ p exp(θg), A'(θ0) = tau, A'(θ1) = tau + d, lambda = θ1-θ0, psi = A(θ1)-A(θ0).
+//! (docs/detection.md): A(θ) = ln Σ p exp(θg), A'(θ0) = tau, A'(θ1) = tau + d, lambda = θ1-θ0, psi = A(θ1)-A(θ0).
 
 use super::normal;
 use super::scores::{Family, Points, Scores};
@@ -14,7 +14,7 @@ use libm::{exp, log, pow, sqrt};
 pub const COMPONENTS_MAX: usize = 28;
 /// Chance that the baseline's own error exceeds what tau allows, over all features of a model.
 const BASELINE_RISK: f64 = 0.01;
-/// How often omega a healthy device's offset may be (STATISTICS §3.4).
+/// How often omega a healthy device's offset may be (docs/detection.md).
 const OFFSET_SDS: f64 = 3.0;
 /// Largest shift that is bet on, in sd of the score.
 const SHIFT_MAX: f64 = 1.6;
@@ -88,7 +88,7 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
     .max(1.0)
 }
 
-/// tau (STATISTICS §3.2): z·sqrt(phi/N0) + 3·omega + practical tolerance.
+/// tau (docs/detection.md): z·sqrt(phi/N0) + 3·omega + practical tolerance.
 fn tolerated(feature: &FeatureBaseline, features: usize, family: Family, phi: f64) -> f64 {
     let z = normal::quantile(1.0 - BASELINE_RISK / (2.0 * 4.0 * features.max(1) as f64));
     let rows = (feature.rows() + u64::from(feature.missing)).max(1) as f64;

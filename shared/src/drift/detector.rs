@@ -2,7 +2,7 @@
 //!
 //! Under "nothing changed" every component M grows by at most one per window in expectation, so the first time the mixture
 //! passes `threshold` comes after at least `threshold` windows on average, whatever the data's law within tolerance
-//! (e-detectors: Shin, Ramdas, Rinaldo; STATISTICS §3.1 and §3.3). Kept on the linear scale: one exponential per component.
+//! (e-detectors: Shin, Ramdas, Rinaldo 2024). Kept on the linear scale: one exponential per component.
 
 use super::design::{COMPONENTS_MAX, Design};
 use super::scores::{Family, Sum};

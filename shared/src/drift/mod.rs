@@ -1,6 +1,6 @@
 //! From counts to a verdict: scores of the cells, the e-value of a window, and the detector that adds them up.
 //!
-//! The construction and its proofs' references are in STATISTICS §3 of the design notes, retold in `docs/detection.md`.
+//! The construction and the references of its proofs are in `docs/detection.md`.
 //! [`distance`] holds the figures other tools show (PSI, JS, KS, W1); they are displayed and never alarm.
 
 pub mod design;

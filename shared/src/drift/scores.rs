@@ -1,6 +1,6 @@
 //! Scores of the cells: what makes a shift, a spread, a heavy tail, a gap or a new category visible in counts.
 //!
-//! Each score has mean 0 and variance 1 under the baseline (STATISTICS §3.2). Numbers have location, scale, the two outer
+//! Each score has mean 0 and variance 1 under the baseline (docs/detection.md). Numbers have location, scale, the two outer
 //! cells and missing; categories have one score per category and missing.
 
 use super::normal;

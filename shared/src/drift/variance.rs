@@ -1,4 +1,4 @@
-//! How much window means vary when nothing is wrong: the long-run variance factor phi of STATISTICS §3.2.
+//! How much window means vary when nothing is wrong: the long-run variance factor phi of docs/detection.md.
 
 /// The truncation lag of the Bartlett estimate: floor(4 (W/100)^(2/9)), below W.
 pub fn lag(windows: usize) -> usize {

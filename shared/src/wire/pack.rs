@@ -39,13 +39,8 @@ pub fn write<'a, const F: usize>(
     windows: impl ExactSizeIterator<Item = &'a Window<F>>,
     buffer: &mut [u8],
 ) -> Result<usize, TooLarge> {
-    write_with(Kind::Windows, buffer, |payload| {
-        let count = u32::try_from(windows.len()).ok().filter(|&n| n <= WINDOWS_PER_FRAME_MAX)?;
-        let mut used = bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?;
-        for window in windows {
-            used += bincode::encode_into_slice(window, &mut payload[used..], bincode_config()).ok()?;
-        }
-        Some(used)
+    write_each(stream, seq, windows, buffer, |window, rest| {
+        bincode::encode_into_slice(window, rest, bincode_config()).ok()
     })
 }
 
@@ -62,12 +57,25 @@ pub fn write_encoded<'a>(
     windows: impl ExactSizeIterator<Item = &'a [u8]>,
     buffer: &mut [u8],
 ) -> Result<usize, TooLarge> {
+    write_each(stream, seq, windows, buffer, |window, rest| {
+        rest.get_mut(..window.len())?.copy_from_slice(window);
+        Some(window.len())
+    })
+}
+
+/// The head of a frame, and then each window as `put` writes it.
+fn write_each<T>(
+    stream: Stream,
+    seq: Seq,
+    windows: impl ExactSizeIterator<Item = T>,
+    buffer: &mut [u8],
+    put: impl Fn(T, &mut [u8]) -> Option<usize>,
+) -> Result<usize, TooLarge> {
     write_with(Kind::Windows, buffer, |payload| {
         let count = u32::try_from(windows.len()).ok().filter(|&n| n <= WINDOWS_PER_FRAME_MAX)?;
         let mut used = bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?;
         for window in windows {
-            payload.get_mut(used..used + window.len())?.copy_from_slice(window);
-            used += window.len();
+            used += put(window, payload.get_mut(used..)?)?;
         }
         Some(used)
     })
