@@ -2,6 +2,8 @@
 //!
 //! Only the random numbers are simulated; the readings then take the way of every real one.
 
+pub use driftline_shared::random::Random;
+
 /// Columns of a reading.
 pub const COLUMNS: [&str; 5] = ["temp_c", "vibration_rms", "current_a", "rpm", "humidity"];
 /// Classes of wear, as the label says them.
@@ -77,45 +79,6 @@ impl Pump {
             45.0 + 6.0 * humidity,
         ];
         Reading { values: values.map(|v| v as f32), class: self.wear }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, good enough for simulated readings and shuffling.
-#[derive(Debug, Clone)]
-pub struct Random {
-    state: u64,
-}
-
-impl Random {
-    /// Same seed, same numbers.
-    pub fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Standard normal (Box and Muller 1958).
-    pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.unit()).cos()
-    }
-
-    /// Puts items in random order (Fisher-Yates).
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, (self.unit() * (i + 1) as f64) as usize);
-        }
     }
 }
 

@@ -102,7 +102,8 @@ pub fn feature(name: &str, role: Role, cells: Cells) -> FeatureBaseline {
         min: -1.0,
         max: 1.0,
         phi: Phi::INDEPENDENT,
-        omega: 0.0,
+        omega: None,
+        season: None,
         tolerance: 0.1,
         unwatched: None,
     }

@@ -1,25 +1,21 @@
 //! Builds a baseline from a table of training rows and the model's answers to them.
 //!
-//! Per feature: cells at the table's quantiles, their counts, and the long-run variance of window means (docs/detection.md), so that
-//! the detector knows how much normal data wobbles. What cannot be watched is said in a sentence, never dropped silently.
-//! Season slots and differences between devices are not estimated here; omega is 0.
+//! Per feature: cells at the table's quantiles, their counts, and how normal data wobbles in time, between devices and by hour
+//! ([`variation`]). What cannot be watched is said in a sentence, never dropped silently.
 
 use crate::release::Baseline;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, Phi, Role};
-use driftline_shared::drift::scores::{Family, Scores};
-use driftline_shared::drift::variance;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
 use driftline_shared::sketch::{CELLS_MAX, Cells, Sketch};
 use driftline_shared::window::FEATURES_MAX;
-use statrs::distribution::{ChiSquared, ContinuousCDF};
+
+pub mod variation;
 
 /// Fewest rows a baseline is made from.
 pub const ROWS_MIN: usize = 20;
 /// Below this many rows, alarms need a visibly larger change.
 const ROWS_FEW: usize = 1_000;
-/// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
-const BLOCKS_MIN: usize = 10;
 /// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
 const AUTOCORRELATION_HIGH: f64 = 0.3;
 /// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
@@ -41,6 +37,10 @@ pub struct Table<'a> {
     pub outputs: &'a [Vec<f32>],
     /// What the answers mean.
     pub task: &'a Task,
+    /// When each row was taken, in milliseconds since 1970; empty when the table does not say.
+    pub times: &'a [u64],
+    /// Which device each row came from, numbered from 0; empty when the table does not say.
+    pub devices: &'a [u32],
 }
 
 /// What the user may choose.
@@ -104,6 +104,7 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
     if watched.len() > FEATURES_MAX {
         return Err(CannotBuild::TooManyFeatures { features: watched.len() });
     }
+    let order = variation::Order::new(rows, table.times, table.devices);
     let mut features = Vec::with_capacity(watched.len());
     let mut slow = Vec::new();
     let mut notes = Vec::new();
@@ -111,8 +112,9 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
         let mut feature = describe(name, unit, role, cells, &values, options.tolerance);
         if let Some(why) = &feature.unwatched {
             notes.push(format!("{} {why}: it will not be watched.", feature.name));
-        } else if !options.independent_rows {
-            let correlation = estimate_phi(&mut feature, &values, options.window_samples);
+        } else {
+            let window = options.window_samples as usize;
+            let correlation = variation::estimate(&mut feature, &values, &order, window, options.independent_rows);
             if correlation > AUTOCORRELATION_HIGH {
                 slow.push(feature.name.to_string());
             }
@@ -126,6 +128,7 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
             if slow.len() > 1 { format!(" (and {} other readings)", slow.len() - 1) } else { String::new() },
         ));
     }
+    notes.extend(variation::notes(&order, &features));
     if rows < ROWS_FEW {
         notes.insert(
             0,
@@ -224,7 +227,8 @@ fn describe(
         min,
         max,
         phi: Phi::INDEPENDENT,
-        omega: 0.0,
+        omega: None,
+        season: None,
         tolerance,
         unwatched: unwatched.map(Text::cut),
     }
@@ -243,48 +247,6 @@ fn edges(sorted: &[f32]) -> List<f32, { CELLS_MAX - 1 }> {
     edges.into_iter().collect()
 }
 
-/// Estimates phi from contiguous windows and returns the lag-1 correlation of the location means.
-fn estimate_phi(feature: &mut FeatureBaseline, values: &[f32], window_samples: u32) -> f64 {
-    let n = (window_samples as usize).min(values.len() / BLOCKS_MIN).max(1);
-    let scores = Scores::new(feature);
-    let windows: Vec<Sketch> = values
-        .chunks_exact(n)
-        .map(|rows| {
-            let mut sketch = Sketch::new(feature.cells.len());
-            rows.iter().for_each(|&v| sketch.add(&feature.cells, v));
-            sketch
-        })
-        .collect();
-    let quantile = ChiSquared::new((windows.len().max(2) - 1) as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
-    let means = |family: Family| -> Vec<f64> {
-        windows
-            .iter()
-            .map(|s| scores.sum(family, s.counts(), s.missing() + s.non_finite()))
-            .filter(|sum| sum.n > 0.0)
-            .map(|sum| sum.sum / sum.n)
-            .collect()
-    };
-    let phi = |family: Family| {
-        let means = means(family);
-        variance::upper(variance::phi(&means, n as f64), means.len(), quantile)
-    };
-    let mut correlation = 0.0;
-    let families: Vec<Family> = scores.families().collect();
-    for family in families {
-        match family {
-            Family::Location => {
-                feature.phi.location = phi(family);
-                correlation = variance::lag1_autocorrelation(&means(family));
-            }
-            Family::Scale => feature.phi.scale = phi(family),
-            Family::Top => feature.phi.top = phi(family),
-            Family::Bottom => feature.phi.bottom = phi(family),
-            Family::Missing | Family::Category(_) => feature.phi.share = feature.phi.share.max(phi(family)),
-        }
-    }
-    correlation
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +262,8 @@ mod tests {
             inputs,
             outputs: &vec![vec![0.25, 0.75]; inputs.len()],
             task: &Task::Classification(["a", "b"].map(|c| Text::whole(c).expect("fits")).into_iter().collect()),
+            times: &[],
+            devices: &[],
         };
         build(&table, Options { window_samples: 60, independent_rows: false, tolerance: 0.1 }).expect("enough rows")
     }
@@ -362,7 +326,7 @@ mod tests {
     #[test]
     fn thirty_rows_work_and_nineteen_are_refused() {
         assert!(built(&rows(30, even)).notes[0].contains("only 30 rows"));
-        let table = Table { names: &[], units: &[], inputs: &rows(19, even), outputs: &[], task: &Task::Regression(1) };
+        let table = Table { names: &[], units: &[], inputs: &rows(19, even), outputs: &[], task: &Task::Regression(1), times: &[], devices: &[] };
         let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
         assert_eq!(build(&table, options), Err(CannotBuild::TooFewRows { rows: 19 }));
     }

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod scope;
+
+pub use scope::{Reporting, Scope};
+
 /// Incidents kept in memory, the open ones first; older resolved ones stay in the store.
 pub const INCIDENTS_MAX: usize = 200;
 /// Entries in an incident's activity.
@@ -144,18 +148,6 @@ pub struct Moved {
     pub now: Option<Figures>,
 }
 
-/// Where an incident is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Most devices of every cohort, or of the only one.
-    Fleet,
-    /// Most devices of these cohorts.
-    Cohorts(Vec<String>),
-    /// These devices.
-    Devices(Vec<Name>),
-}
-
 /// Life of an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -206,6 +198,9 @@ pub struct Incident {
     pub affected: BTreeSet<Name>,
     /// Devices that reported when the scope was last worked out.
     pub reporting: usize,
+    /// (affected, reporting) inside the scope.
+    #[serde(default)]
+    pub inside: (usize, usize),
     /// (affected, reporting) per cohort.
     pub cohorts: BTreeMap<String, (usize, usize)>,
     /// When the change began.
@@ -304,8 +299,8 @@ pub enum Happened {
 
 /// What the book needs to know of the fleet.
 pub trait Fleet {
-    /// Devices of the model that reported lately, with their cohort.
-    fn reporting(&self) -> &BTreeMap<Name, String>;
+    /// Devices of the model that reported lately, with their labels.
+    fn reporting(&self) -> &BTreeMap<Name, Reporting>;
     /// Whether a device is back to normal: no alarm holds and enough windows were seen on the release it runs now.
     fn calm(&self, device: &Name) -> bool;
     /// The readings of a feature on these devices since a time.
@@ -424,6 +419,7 @@ impl Book {
             moved: BTreeMap::new(),
             affected: BTreeSet::new(),
             reporting: 0,
+            inside: (0, 0),
             cohorts: BTreeMap::new(),
             onset: first.onset(),
             opened: now,
@@ -452,35 +448,15 @@ fn follow(incident: &mut Incident, mine: &[&Evidence], fleet: &dyn Fleet) {
         incident.choose_primary();
     }
     incident.age += 1;
-    let main = incident.main();
-    let (mut cohorts, mut reporting) = (BTreeMap::<String, (usize, usize)>::new(), 0);
-    for (device, cohort) in fleet.reporting() {
-        let entry = cohorts.entry(cohort.clone()).or_default();
-        entry.0 += usize::from(main.devices.contains(device));
-        entry.1 += 1;
-        reporting += 1;
-    }
-    incident.scope = scope(&cohorts, &main.devices);
-    (incident.cohorts, incident.reporting) = (cohorts, reporting);
+    let (reporting, affected) = (fleet.reporting(), incident.main().devices.clone());
+    incident.scope = scope::scope(reporting, &affected);
+    incident.inside = scope::inside(&incident.scope, reporting, &affected);
+    (incident.cohorts, incident.reporting) = (scope::cohorts(reporting, &affected), reporting.len());
     for (name, moved) in &mut incident.moved {
         // Figures are of the release on which it began: another release counts on other cells.
         let of_it = mine.iter().any(|e| e.name() == name && e.release.id == incident.release);
         if of_it && let Some(figures) = fleet.figures(incident.release, name, &moved.devices, moved.onset) {
             moved.now = Some(figures);
         }
-    }
-}
-
-/// A level is affected when at least half of what reports below it is.
-fn scope(cohorts: &BTreeMap<String, (usize, usize)>, devices: &BTreeSet<Name>) -> Scope {
-    let affected = |&&(bad, all): &&(usize, usize)| 2 * bad >= all;
-    let sick: Vec<String> = cohorts.iter().filter(|(_, n)| affected(n)).map(|(name, _)| name.clone()).collect();
-    let more_than_one = devices.len() > 1;
-    if !sick.is_empty() && sick.len() == cohorts.len() && more_than_one {
-        Scope::Fleet
-    } else if !sick.is_empty() && more_than_one {
-        Scope::Cohorts(sick)
-    } else {
-        Scope::Devices(devices.iter().cloned().collect())
     }
 }

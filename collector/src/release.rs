@@ -168,9 +168,14 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
             return Err(format!("{} has {} cells and {} counts", f.name, f.cells.len(), f.counts.len()));
         }
         let phi = &f.phi;
-        let numbers = [phi.location, phi.scale, phi.top, phi.bottom, phi.share, f.mean, f.sd, f.omega, f.tolerance];
-        if numbers.iter().any(|x| !x.is_finite()) || f.omega < 0.0 || f.tolerance < 0.0 || f.sd < 0.0 {
+        let numbers = [phi.location, phi.scale, phi.top, phi.bottom, phi.share, f.mean, f.sd, f.spread(), f.tolerance];
+        if numbers.iter().any(|x| !x.is_finite()) || f.spread() < 0.0 || f.tolerance < 0.0 || f.sd < 0.0 {
             return Err(format!("{} has a variance or tolerance that is no number", f.name));
+        }
+        if let Some(season) = &f.season
+            && !(matches!(season.slots.len(), 24 | 48) && season.slots.iter().all(|s| s.counts.len() == f.cells.len()))
+        {
+            return Err(format!("the hours of {} do not fit its cells", f.name));
         }
     }
     Ok(())

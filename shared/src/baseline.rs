@@ -5,6 +5,7 @@
 
 use crate::list::{List, Text};
 use crate::sketch::{CELLS_MAX, Cells};
+use crate::units::WallMs;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON format.
@@ -80,15 +81,62 @@ pub struct FeatureBaseline {
     pub max: f32,
     /// How window means vary.
     pub phi: Phi,
-    /// Between-device standard deviation of the mean location score; 0 when unknown.
-    pub omega: f64,
+    /// Between-device standard deviation of the mean location score, an upper bound; `None` when the table did not say which
+    /// device a row came from.
+    pub omega: Option<f64>,
+    /// Counts by hour where the hour of the day matters; `None` where it does not, or the table has no times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub season: Option<Season>,
     /// Smallest change worth an alarm, in standard deviations of the score.
     pub tolerance: f64,
     /// Why this feature is not watched; `None` when it is.
     pub unwatched: Option<Text<160>>,
 }
 
+/// Slots of a [`Season`]: the hours of a day, or those of a working day and then those of a weekend day.
+pub const SEASON_SLOTS_MAX: usize = 48;
+const HOURS: u64 = 24;
+const HOUR_MS: u64 = 3_600_000;
+
+/// How a feature's distribution differs by hour of the day, and by working day and weekend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Season {
+    /// 24 or 48 slots, by [`Season::slot`].
+    pub slots: List<SeasonSlot, SEASON_SLOTS_MAX>,
+}
+
+/// One slot's rows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SeasonSlot {
+    /// Training rows per cell.
+    pub counts: List<u32, CELLS_MAX>,
+    /// Training rows in which the feature was missing or not finite.
+    pub missing: u32,
+}
+
+impl Season {
+    /// The slot of `slots` (24 or 48) that holds a time: the hour in UTC, 24 later at the weekend.
+    pub fn slot(slots: usize, at: WallMs) -> usize {
+        let hour = (at.0 / HOUR_MS) % HOURS;
+        // 1970 began on a Thursday.
+        let weekday = (at.0 / (HOUR_MS * HOURS) + 3) % 7;
+        let weekend = slots > HOURS as usize && weekday >= 5;
+        (hour + if weekend { HOURS } else { 0 }) as usize
+    }
+}
+
 impl FeatureBaseline {
+    /// How much healthy devices differ, as a standard deviation of their mean location score: what the table showed, or
+    /// [`OMEGA_ASSUMED`].
+    pub fn spread(&self) -> f64 {
+        self.omega.unwrap_or(OMEGA_ASSUMED)
+    }
+
+    /// The season slot of a time; 0 where the hour does not matter.
+    pub fn season_slot(&self, at: WallMs) -> usize {
+        self.season.as_ref().map_or(0, |season| Season::slot(season.slots.len(), at))
+    }
+
     /// Training rows with a finite value.
     pub fn rows(&self) -> u64 {
         self.counts.iter().map(|&c| u64::from(c)).sum()
@@ -110,3 +158,6 @@ pub struct Baseline<L> {
 
 /// Practical tolerance when the user gives none (docs/detection.md).
 pub const TOLERANCE_DEFAULT: f64 = 0.1;
+/// Spread between healthy devices that is reckoned with when the training table does not show it, in sd of the score. A prior:
+/// each stream's own level is learned within it, so that it costs sensitivity only in a stream's first windows.
+pub const OMEGA_ASSUMED: f64 = 0.1;

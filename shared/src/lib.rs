@@ -2,7 +2,7 @@
 //!
 //! Read from the top: a reading is counted in a [`sketch`], a [`window`] holds one sketch per feature, a
 //! [`baseline`] says what was normal, [`drift`] compares the two, [`wire`] carries windows and answers between
-//! device and collector, and [`manifest`] describes the model bundle both of them verify.
+//! device and collector, and [`manifest`] describes the model bundle both of them verify. [`random`] makes seeded numbers for simulations.
 //!
 //! The crate has no clock, no IO, no allocator and no std: the same arithmetic runs on a microcontroller, on a
 //! gateway and in the collector. What only one end needs lives at that end.
@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod drift;
 pub mod list;
 pub mod manifest;
+pub mod random;
 pub mod sketch;
 pub mod units;
 pub mod window;

@@ -3,12 +3,10 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftline_agent::pumps::Random;
-use driftline_shared::drift::design::Design;
-use driftline_shared::drift::detector::Detector;
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::Window;
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
-use driftline_tests::normal::{features, window};
+use driftline_tests::normal::{Stream, features, window};
 use std::hint::black_box;
 
 const FEATURES: usize = 20;
@@ -48,14 +46,13 @@ fn benches(c: &mut Criterion) {
         });
     });
 
-    let designs: Vec<_> = features.iter().map(|f| Design::new(f, FEATURES, 60.0)).collect();
-    let mut detectors = vec![Detector::default(); FEATURES];
+    let mut streams: Vec<_> = features.iter().map(|f| Stream::new(f, FEATURES)).collect();
     let mut slot = 0;
     c.bench_function("detector/one step of 20 features", |b| {
         b.iter(|| {
             slot += 1;
-            for ((detector, design), sketch) in detectors.iter_mut().zip(&designs).zip(&one.sketches) {
-                black_box(detector.step(design, sketch.counts(), sketch.missing(), slot, 1e9));
+            for (stream, sketch) in streams.iter_mut().zip(&one.sketches) {
+                black_box(stream.step(sketch.counts(), sketch.missing(), slot, 1e9));
             }
         });
     });

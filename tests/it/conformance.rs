@@ -74,7 +74,7 @@ fn compare(case: &Value) -> Option<f64> {
         }
         "design" => {
             let points = Points::from_slices(&numbers(&case["p"]), &numbers(&case["g"]));
-            let found = bet(&points, Family::Location, 1.0, 1.0, number("d"), number("tau"), 1.0);
+            let found = bet(&points, Family::Location, 1.0, 1.0, number("d"), number("tau"));
             match (found, case["lambda"].as_f64()) {
                 (Some(bet), Some(lambda)) => error(bet.lambda, lambda, 1e-8).max(error(bet.psi, number("psi"), 1e-8)),
                 (None, None) => 0.0,

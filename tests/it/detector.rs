@@ -3,10 +3,8 @@
 
 use driftline_agent::pumps::Random;
 use driftline_shared::baseline::FeatureBaseline;
-use driftline_shared::drift::design::Design;
-use driftline_shared::drift::detector::Detector;
 use driftline_shared::drift::scores::Family;
-use driftline_tests::normal::{baseline_of, features, features_of, window};
+use driftline_tests::normal::{Stream, baseline_of, features, features_of, window};
 
 const N: usize = 60;
 
@@ -27,12 +25,11 @@ fn null_alarms(rho: f64, rows: usize, streams: usize, windows: u64, threshold: f
     let mut alarms = 0;
     for _ in 0..streams {
         let feature = baseline_of(&ar_table(&mut rng, rows, rho)).remove(0);
-        let design = Design::new(&feature, 20, N as f64);
-        let mut detector = Detector::default();
+        let mut stream = Stream::new(&feature, 20);
         for slot in 0..windows {
             let table = ar_table(&mut rng, N, rho);
             let counts = counts(&feature, &table);
-            alarms += usize::from(detector.step(&design, &counts, 0, slot, threshold).raised.is_some());
+            alarms += usize::from(stream.step(&counts, 0, slot, threshold).raised.is_some());
         }
     }
     alarms
@@ -60,14 +57,13 @@ fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
             // Another baseline each time: one draw may be lucky or not. Nothing is tolerated here beyond its error.
             let mut feature = features_of(0xba5e + seed, 1, 6_000).remove(0);
             feature.tolerance = 0.0;
-            let design = Design::new(&feature, 20, N as f64);
+            let mut stream = Stream::new(&feature, 20);
             let mut rng = Random::new(seed);
-            let mut detector = Detector::default();
             for slot in 0..1_000 {
                 let window =
                     window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if slot < 50 { z } else { map(z) });
                 let sketch = &window.sketches[0];
-                if let Some(alarm) = detector.step(&design, sketch.counts(), sketch.missing(), slot, 1e5).raised {
+                if let Some(alarm) = stream.step(sketch.counts(), sketch.missing(), slot, 1e5).raised {
                     assert!(slot >= 50, "a false alarm at {slot}");
                     assert!(alarm.onset.abs_diff(50) <= slot - 50 + 10, "onset {} for a change at 50", alarm.onset);
                     return (slot - 49, alarm.family);
@@ -113,14 +109,13 @@ fn a_change_is_called_by_its_name() {
 #[test]
 fn an_alarm_is_let_go_when_values_return() {
     let feature = features(1, 6_000).remove(0);
-    let design = Design::new(&feature, 20, N as f64);
+    let mut stream = Stream::new(&feature, 20);
     let mut rng = Random::new(3);
-    let mut detector = Detector::default();
     let mut cleared = None;
     for slot in 0..200 {
         let sick = (50..100).contains(&slot);
         let window = window(std::slice::from_ref(&feature), &mut rng, N, |_, z| if sick { z + 1.0 } else { z });
-        let step = detector.step(&design, window.sketches[0].counts(), 0, slot, 1e5);
+        let step = stream.step(window.sketches[0].counts(), 0, slot, 1e5);
         assert!(!step.cleared || !sick, "let go at {slot} while the shift stands");
         cleared = cleared.or(step.cleared.then_some(slot));
     }

@@ -1,7 +1,10 @@
 //! Standard normal data from a seed, and baselines and windows made of it.
 
 use driftline_agent::pumps::Random;
-use driftline_shared::baseline::{FeatureBaseline, TOLERANCE_DEFAULT};
+use driftline_collector::detect::designs::{Designs, Place};
+use driftline_collector::release::Baseline;
+use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
+use driftline_shared::drift::detector::{Compared, Detector, Step};
 use driftline_shared::list::Text;
 use driftline_shared::manifest::Task;
 use driftline_shared::units::{ReleaseId, WallMs};
@@ -24,7 +27,7 @@ pub fn baseline_of(table: &[Vec<f32>]) -> Vec<FeatureBaseline> {
     use driftline_collector::baseline::{Options, Table, build};
     let names: Vec<String> = (0..table[0].len()).map(|i| format!("f{i}")).collect();
     let outputs = vec![vec![0.0]; table.len()];
-    let table = Table { names: &names, units: &[], inputs: table, outputs: &outputs, task: &Task::Regression(0) };
+    let table = Table { names: &names, units: &[], inputs: table, outputs: &outputs, task: &Task::Regression(0), times: &[], devices: &[] };
     let options = Options { window_samples: 60, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     build(&table, options).expect("a sound table").baseline.features
 }
@@ -42,6 +45,36 @@ pub fn window(
         window.add(features.iter().map(|f| &f.cells), values);
     }
     window
+}
+
+/// One stream of windows of one feature: a detector, and the designs it needs as it learns its own level.
+pub struct Stream {
+    baseline: Baseline,
+    designs: Designs,
+    detector: Detector,
+}
+
+impl Stream {
+    /// One of `features` features.
+    pub fn new(feature: &FeatureBaseline, features: usize) -> Self {
+        let baseline = baseline_with(vec![feature.clone(); features]);
+        Self { baseline, designs: Designs::default(), detector: Detector::default() }
+    }
+
+    /// The detector takes in a window's counts.
+    pub fn step(&mut self, counts: &[u32], missing: u32, slot: u64, threshold: f64) -> Step {
+        let n = f64::from(counts.iter().sum::<u32>() + missing);
+        let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: self.detector.own_readings() };
+        let design = self.designs.design(&self.baseline, place);
+        let scores = self.designs.scores(&self.baseline, 0, WallMs(0));
+        let window: Vec<Compared> = scores.sums(counts, missing).iter().map(|&sum| sum.into()).collect();
+        self.detector.step(&design, &window, slot, threshold)
+    }
+}
+
+/// A baseline of these features.
+pub fn baseline_with(features: Vec<FeatureBaseline>) -> Baseline {
+    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features }
 }
 
 /// A short text.

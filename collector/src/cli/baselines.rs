@@ -4,21 +4,20 @@
 //! options instead. The model runs here on the same runtime as on the device, so what is unsupported shows now. Prints
 //! what will be watched and what will not, in words.
 
+use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
 use driftline_agent::config::Format;
 use driftline_agent::inference::{Model, input_width, metadata};
 use driftline_agent::source::{Row, Rows, Wanted};
-use driftline_collector::baseline::{Built, Options, Table, build};
+use driftline_collector::baseline::{Built, Options, build};
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task};
 use driftline_shared::units::Name;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Most rows that are read; more tell nothing new and would not fit in memory beside everything else.
 const ROWS_MAX: usize = 2_000_000;
@@ -80,6 +79,12 @@ pub struct Args {
     /// Smallest change worth an alarm, in standard deviations
     #[arg(long, default_value_t = TOLERANCE_DEFAULT)]
     tolerance: f64,
+    /// Column that says when a row was taken (RFC 3339, or seconds or milliseconds since 1970): shows whether the hour matters
+    #[arg(long)]
+    time_column: Option<String>,
+    /// Column that says which device a row came from: shows how much healthy devices differ
+    #[arg(long)]
+    device_column: Option<String>,
     /// Directory to write the bundle to [default: <name>-<release>.bundle]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -110,6 +115,17 @@ pub fn create(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Rows of the training table.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Input values.
+    pub inputs: Vec<Vec<f32>>,
+    /// When each row was taken, in milliseconds since 1970; empty when unknown.
+    pub times: Vec<u64>,
+    /// Which device each row came from; empty when unknown.
+    pub devices: Vec<u32>,
+}
+
 /// What a bundle is made with, beside the model and its rows.
 pub struct Recipe {
     /// Model name.
@@ -131,7 +147,8 @@ pub struct Recipe {
 }
 
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
-pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2]) -> Result<(Bundle, Built)> {
+pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Result<(Bundle, Built)> {
+    let inputs = &rows.inputs;
     let meta = metadata(onnx).with_context(|| origin[0].to_owned())?;
     let mut model = Model::load(onnx, recipe.names.len()).with_context(|| origin[0].to_owned())?;
     let task = task(&recipe.classes, &meta, model.outputs())?;
@@ -142,7 +159,15 @@ pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2])
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
     units.extend(recipe.units);
     let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
-    let table = Table { names: &recipe.names, units: &units, inputs, outputs: &outputs, task: &task };
+    let table = driftline_collector::baseline::Table {
+        names: &recipe.names,
+        units: &units,
+        inputs,
+        outputs: &outputs,
+        task: &task,
+        times: &rows.times,
+        devices: &rows.devices,
+    };
     let built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
@@ -159,7 +184,8 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
-    let inputs = rows(&args.data, &names)?;
+    let (inputs, skipped) = rows(&args.data, &names)?;
+    let table = context(args, &header, inputs, &skipped)?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
     let release =
@@ -178,7 +204,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
             tolerance: args.tolerance,
         },
     };
-    make(onnx, recipe, &inputs, [&origin[0], &origin[1]])
+    make(onnx, recipe, &table, [&origin[0], &origin[1]])
 }
 
 /// Which columns feed the model, in its order.
@@ -190,7 +216,8 @@ fn input_names(
     label: Option<&str>,
 ) -> Result<Vec<String>> {
     let named = if args.features.is_empty() { json(meta, "driftline.features")? } else { Some(args.features.clone()) };
-    let excluded = |name: &String| args.exclude.contains(name) || label == Some(name);
+    let context = [args.time_column.as_ref(), args.device_column.as_ref()];
+    let excluded = |name: &String| args.exclude.contains(name) || label == Some(name) || context.contains(&Some(name));
     let names: Vec<String> = named.unwrap_or_else(|| header.iter().filter(|n| !excluded(n)).cloned().collect());
     let (table, model) = (args.data.display(), args.model.display());
     if let Some(missing) = names.iter().find(|n| !header.contains(n)) {
@@ -245,19 +272,70 @@ fn header(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Every readable row of the wanted columns.
-fn rows(path: &Path, names: &[String]) -> Result<Vec<Vec<f32>>> {
+/// Times and devices of the rows that were read.
+fn context(args: &Args, header: &[String], inputs: Vec<Vec<f32>>, skipped: &BTreeSet<u64>) -> Result<Table> {
+    let path = &args.data;
+    let column = |name: &Option<String>| -> Result<Option<usize>> {
+        let Some(name) = name else { return Ok(None) };
+        let at = header.iter().position(|n| n == name);
+        at.map(Some).with_context(|| format!("{} has no column {name}", path.display()))
+    };
+    let (time, device) = (column(&args.time_column)?, column(&args.device_column)?);
+    let mut table = Table { inputs, ..Table::default() };
+    if time.is_none() && device.is_none() {
+        return Ok(table);
+    }
+    let mut known: BTreeMap<String, u32> = BTreeMap::new();
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
+    for record in reader.byte_records().take(table.inputs.len() + skipped.len()) {
+        let record = record.with_context(|| format!("{} cannot be read", path.display()))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        if skipped.contains(&line) {
+            continue;
+        }
+        let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
+        if let Some(at) = time {
+            let text = text(at);
+            let name = &header[at];
+            let bad = || format!("{} line {line}: {name} holds {text:?}, which is no time (RFC 3339, or seconds since 1970)", path.display());
+            table.times.push(time_ms(&text).with_context(bad)?);
+        }
+        if let Some(at) = device {
+            let next = known.len() as u32;
+            table.devices.push(*known.entry(text(at)).or_insert(next));
+        }
+    }
+    Ok(table)
+}
+
+/// RFC 3339, or seconds or milliseconds since 1970.
+fn time_ms(text: &str) -> Option<u64> {
+    /// Numbers above this are milliseconds: as seconds they would lie after the year 5000.
+    const SECONDS_MAX: f64 = 1e11;
+    if let Ok(number) = text.parse::<f64>() {
+        let ms = if number < SECONDS_MAX { number * 1e3 } else { number };
+        return (0.0..1e15).contains(&ms).then_some(ms as u64);
+    }
+    let at = text.parse::<jiff::Timestamp>().or_else(|_| {
+        // A time without a zone is taken as UTC.
+        text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(jiff::tz::TimeZone::UTC)).map(|z| z.timestamp())
+    });
+    u64::try_from(at.ok()?.as_millisecond()).ok()
+}
+
+/// Every readable row of the wanted columns, and the lines of those that are not.
+fn rows(path: &Path, names: &[String]) -> Result<(Vec<Vec<f32>>, BTreeSet<u64>)> {
     let wanted = Wanted { inputs: names.to_vec(), label: None, classes: Vec::new() };
     let shown = path.display().to_string();
     let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted, &shown)?;
-    let (mut table, mut bad, mut first_bad) = (Vec::new(), 0usize, None);
+    let (mut table, mut skipped, mut first_bad) = (Vec::new(), BTreeSet::new(), None);
     let progress = progress(0, "rows read");
     while table.len() < ROWS_MAX {
         let mut values = Vec::with_capacity(names.len());
         match reader.next(&mut values)? {
             Row::Sample(_) => table.push(values),
             Row::Malformed { line, error } => {
-                bad += 1;
+                skipped.insert(line);
                 first_bad.get_or_insert(format!("line {line}: {error}"));
             }
             Row::End => break,
@@ -265,13 +343,14 @@ fn rows(path: &Path, names: &[String]) -> Result<Vec<Vec<f32>>> {
         progress.inc(1);
     }
     progress.finish_and_clear();
+    let bad = skipped.len();
     if let Some(first) = first_bad {
         if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + table.len()) as f64 {
             bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + table.len());
         }
         eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
     }
-    Ok(table)
+    Ok((table, skipped))
 }
 
 /// The model's answers; an empty row where it has none.
@@ -298,18 +377,6 @@ fn golden(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> HeapGolden {
         outputs: picked.iter().map(|&i| outputs[i].clone()).collect(),
         tolerance: GOLDEN_TOLERANCE,
     }
-}
-
-/// A bar on standard error that shows itself only when the work takes longer than half a second.
-fn progress(len: u64, what: &'static str) -> ProgressBar {
-    let bar = if len == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(len) };
-    let template = if len == 0 { "{spinner} {pos} {msg}" } else { "{bar:30} {pos}/{len} {msg}" };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.set_message(what);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

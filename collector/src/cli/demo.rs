@@ -3,7 +3,7 @@
 //! Only the pumps' readings are simulated. Their agents are the real ones, run a real ONNX model and speak MQTT over loopback; the
 //! storyteller knows what it tells from the collector's API and live channel, like any dashboard.
 
-use super::baselines::{Recipe, make};
+use super::baselines::{Recipe, Table, make};
 use super::client::{Client, Failure};
 use super::live::Live;
 use super::output::text;
@@ -103,9 +103,10 @@ impl Drop for Home {
 fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
     let rows = (0..20).flat_map(|i| {
         let mut pump = Pump::new(TRAINING_SEED + i);
-        (0..ROWS_PER_PUMP).map(move |_| pump.next(fault).values.to_vec())
+        (0..ROWS_PER_PUMP).map(move |_| (pump.next(fault).values.to_vec(), i as u32))
     });
-    let inputs: Vec<Vec<f32>> = rows.collect();
+    let (inputs, devices) = rows.unzip();
+    let table = Table { inputs, devices, ..Table::default() };
     let recipe = Recipe {
         name: Name::new("pump").expect("a name"),
         release: Name::new(release).expect("a name"),
@@ -120,7 +121,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
             tolerance: TOLERANCE_DEFAULT,
         },
     };
-    Ok(make(onnx, recipe, &inputs, ["the demo's model", "the demo's pumps"])?.0)
+    Ok(make(onnx, recipe, &table, ["the demo's model", "the demo's pumps"])?.0)
 }
 
 fn collector_config(args: &Args, home: &Path) -> anyhow::Result<Config> {

@@ -74,3 +74,15 @@ pub fn text(item: &Value, key: &str) -> String {
         other => other.to_string(),
     }
 }
+
+/// A bar on standard error that shows itself only when the work takes longer than half a second.
+pub fn progress(len: u64, what: &'static str) -> ProgressBar {
+    let bar = if len == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(len) };
+    let template = if len == 0 { "{spinner} {pos} {msg}" } else { "{bar:30} {pos}/{len} {msg}" };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}

@@ -2,8 +2,7 @@
 
 use super::{Collector, Topic};
 use crate::detect::panel::{Level, Panel};
-use crate::history::Group;
-use crate::incident::{Evidence, Figures, Fleet, Happened};
+use crate::incident::{Evidence, Figures, Fleet, Happened, Reporting};
 use crate::record::Write;
 use crate::rollout::machine::{Pause, Progress, State};
 use driftline_shared::drift::detector::CALM_WINDOWS;
@@ -16,6 +15,8 @@ pub(crate) const REPORTING_SLOTS: u64 = 3;
 /// Grace when none is set: in windows, and at least.
 const GRACE_WINDOWS: f64 = 1.5;
 const GRACE_MS_MIN: u64 = 2_000;
+/// What the release that a device runs is called among its labels.
+pub(crate) const RELEASE_LABEL: &str = "release";
 
 impl Collector {
     /// How long after its end a slot of this release stays open.
@@ -73,14 +74,25 @@ impl Collector {
         self.changed.extend([Topic::Overview, Topic::Incidents, Topic::Devices]);
     }
 
-    /// Devices of a model that reported lately, with their cohort.
-    pub(crate) fn reporting(&self, model: &Name) -> BTreeMap<Name, String> {
+    /// Devices of a model that reported lately, with their labels: the cohort label first, and the release that runs last.
+    pub(crate) fn reporting(&self, model: &Name) -> BTreeMap<Name, Reporting> {
         let panels = self.panels.iter().filter(|(id, _)| self.releases.get(id).is_some_and(|r| r.model == *model));
         let names = panels.flat_map(|(id, panel)| {
             let runs = move |name: &Name| self.devices.get(name).is_some_and(|d| d.release == Some(*id));
             panel.reporting(REPORTING_SLOTS).into_iter().filter(runs)
         });
-        names.map(|name| (name.clone(), self.cohort_of(&name))).collect()
+        names.map(|name| (name.clone(), self.labels_of(&name))).collect()
+    }
+
+    fn labels_of(&self, name: &Name) -> Reporting {
+        let first = &self.settings.cohort_label;
+        let mut labels = vec![(first.clone(), self.cohort_of(name))];
+        if let Some(device) = self.devices.get(name) {
+            labels.extend(device.labels.iter().filter(|(label, _)| *label != first).map(|(l, v)| (l.clone(), v.clone())));
+            let release = device.release.and_then(|id| self.releases.get(&id));
+            labels.extend(release.map(|release| (RELEASE_LABEL.to_owned(), release.name.to_string())));
+        }
+        Reporting { labels }
     }
 
     pub(crate) fn cohort_of(&self, device: &Name) -> String {
@@ -100,17 +112,17 @@ impl Collector {
                 let (place, devices) = match &signal.level {
                     Level::Device(name) if here(name) => (name.to_string(), BTreeSet::from([name.clone()])),
                     Level::Device(_) => continue,
-                    Level::Group(group) => {
-                        let inside =
-                            |cohort: &str| matches!(group, Group::Fleet) || *group == Group::Cohort(cohort.into());
+                    level => {
                         let among: BTreeSet<Name> =
-                            reporting.iter().filter(|(n, c)| here(n) && inside(c)).map(|(n, _)| n.clone()).collect();
-                        let showing = panel.showing(signal.feature, &signal.latch, &among);
+                            reporting.iter().filter(|(n, r)| here(n) && level.speaks_of(r)).map(|(n, _)| n.clone()).collect();
+                        let label = &self.settings.cohort_label;
+                        let latch = &signal.latch;
+                        let showing = panel.showing(signal.feature, level, latch, &among, &self.devices, label);
                         // A few very sick devices move a sum, too: then their own detectors name them.
                         if showing.is_empty() || 2 * showing.len() < among.len() {
                             continue;
                         }
-                        (format!("{group:?}"), showing)
+                        (format!("{level:?}"), showing)
                     }
                 };
                 evidence.push(Evidence {
@@ -217,12 +229,12 @@ impl Collector {
 struct FleetNow<'a> {
     panels: &'a BTreeMap<ReleaseId, Panel>,
     devices: &'a crate::device::Devices,
-    reporting: BTreeMap<Name, String>,
+    reporting: BTreeMap<Name, Reporting>,
     alarmed: &'a BTreeSet<Name>,
 }
 
 impl Fleet for FleetNow<'_> {
-    fn reporting(&self) -> &BTreeMap<Name, String> {
+    fn reporting(&self) -> &BTreeMap<Name, Reporting> {
         &self.reporting
     }
 

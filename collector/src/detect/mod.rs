@@ -4,4 +4,6 @@
 //! depends on the windows, not on the order they arrived in. What a signal means for people is the business of `incident`.
 
 pub mod budget;
+pub mod designs;
 pub mod panel;
+pub mod reference;

@@ -1,18 +1,20 @@
 //! All detectors of one release.
 //!
-//! Windows are kept by slot. A slot is stepped once it is closed: first every device, then every cohort on the sum of its
-//! devices' windows, then the fleet. A window that comes late for a stepped slot makes the panel go back to its checkpoint and
+//! Windows are kept by slot. A slot is stepped once it is closed: every device, every cohort (devices that share the value of a
+//! label) and the fleet, each beside its [`super::reference`]. A window that comes late for a stepped slot makes the panel go back to its checkpoint and
 //! step again, so that verdicts do not depend on the order of arrival. What is older than the checkpoint is refused and counted.
 
 use super::budget::Budget;
+use super::designs::{Designs, Place, watched};
+use super::reference::{Cohort, Layout, References, Views};
 use crate::device::Devices;
-use crate::history::{Group, Merged};
+use crate::history::Merged;
+use crate::incident::Reporting;
 use crate::release::Release;
-use driftline_shared::drift::design::Design;
-use driftline_shared::drift::detector::{Detector, Latch};
-use driftline_shared::drift::scores::Family;
+use driftline_shared::drift::detector::{Detector, Latch, View};
+use driftline_shared::drift::scores::{Family, Scores, Sum, Sums};
 use driftline_shared::sketch::Sketch;
-use driftline_shared::units::Name;
+use driftline_shared::units::{Name, WallMs};
 use driftline_shared::window::Window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,13 +26,29 @@ const REPLAY_SLOTS_MIN: usize = 8;
 /// Memory for kept windows of one release; more devices make the replayed span shorter.
 const LOG_BYTES_MAX: usize = 256 << 20;
 
+/// Groups that have detectors; further ones are only part of the fleet.
+const COHORTS_MAX: usize = 1_024;
+
 /// Where a detector stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// One device.
     Device(Name),
-    /// A cohort, or the fleet.
-    Group(Group),
+    /// Devices that share a label's value.
+    Cohort(Cohort),
+    /// All devices.
+    Fleet,
+}
+
+impl Level {
+    /// Whether a device with these labels is below it.
+    pub fn speaks_of(&self, device: &Reporting) -> bool {
+        match self {
+            Self::Device(_) => false,
+            Self::Cohort(Cohort { label, value }) => device.labels.iter().any(|(l, v)| l == label && v == value),
+            Self::Fleet => true,
+        }
+    }
 }
 
 /// A latched detector.
@@ -52,7 +70,8 @@ type Row = Vec<Detector>;
 #[derive(Debug, Clone, Default)]
 struct Detectors {
     device: BTreeMap<Name, Row>,
-    group: BTreeMap<Group, Row>,
+    cohort: BTreeMap<Cohort, Row>,
+    fleet: Row,
     /// Slots stepped with windows of this device.
     stepped: BTreeMap<Name, u32>,
 }
@@ -62,7 +81,7 @@ struct Detectors {
 pub struct Panel {
     release: Arc<Release>,
     budget: Budget,
-    designs: BTreeMap<(usize, u32), Arc<Design>>,
+    designs: Designs,
     checkpoint: Detectors,
     /// Windows of this slot and before are settled.
     settled: Option<u64>,
@@ -78,7 +97,7 @@ impl Panel {
         Self {
             release,
             budget,
-            designs: BTreeMap::new(),
+            designs: Designs::default(),
             checkpoint: Detectors::default(),
             settled: None,
             now: Detectors::default(),
@@ -165,9 +184,9 @@ impl Panel {
     /// Every latched detector.
     pub fn signals(&self) -> Vec<Signal> {
         let devices = self.now.device.iter().map(|(name, row)| (Level::Device(name.clone()), row));
-        let groups = self.now.group.iter().map(|(group, row)| (Level::Group(group.clone()), row));
+        let cohorts = self.now.cohort.iter().map(|(cohort, row)| (Level::Cohort(cohort.clone()), row));
         let mut signals = Vec::new();
-        for (level, row) in devices.chain(groups) {
+        for (level, row) in devices.chain(cohorts).chain([(Level::Fleet, &self.now.fleet)]) {
             let threshold = self.threshold(&level, &self.now);
             for (feature, detector) in row.iter().enumerate() {
                 if let Some(latch) = detector.latch() {
@@ -193,80 +212,131 @@ impl Panel {
         sum
     }
 
-    /// The devices that themselves show what a group's detector alarms about: whose mean score since the onset is further
-    /// from tolerance than half of the group's own. `among` are the group's devices.
-    pub fn showing(&mut self, feature: usize, latch: &Latch, among: &BTreeSet<Name>) -> BTreeSet<Name> {
+    /// The devices that themselves show what a group's detector alarms about: whose mean score since the onset, beside the
+    /// group's own reference, is further from tolerance than half of the group's. `among` are the group's devices.
+    pub fn showing(
+        &mut self,
+        feature: usize,
+        level: &Level,
+        latch: &Latch,
+        among: &BTreeSet<Name>,
+        devices: &Devices,
+        cohort_label: &str,
+    ) -> BTreeSet<Name> {
         let alarm = latch.alarm;
-        let Some(all) = self.sum(feature, Some(among), alarm.onset) else { return BTreeSet::new() };
-        let design = self.design(feature, &all);
-        let tau = tolerated(&design, alarm.family);
-        let mean = |sketch: &Sketch| {
-            let score = design.scores.sum(alarm.family, sketch.counts(), gone(sketch));
-            if score.n > 0.0 { alarm.sign * score.sum / score.n } else { 0.0 }
-        };
-        let limit = tau + 0.5 * (mean(&all) - tau).max(0.0);
-        let shows = |name: &&Name| {
-            let one = BTreeSet::from([(*name).clone()]);
-            self.sum(feature, Some(&one), alarm.onset).is_some_and(|sketch| mean(&sketch) > limit)
-        };
-        among.iter().filter(shows).cloned().collect()
+        let slots: Vec<u64> = self.log.range(alarm.onset..).map(|(&slot, _)| slot).collect();
+        let mut beyond: BTreeMap<&Name, Sum> = BTreeMap::new();
+        let mut all = Sum::default();
+        for slot in slots {
+            let layout = Layout::new(self.log[&slot].keys().cloned(), devices, cohort_label);
+            let scores = self.scores(feature, slot);
+            let sums: Vec<Sum> = self.log[&slot]
+                .values()
+                .map(|merged| merged.sketches.get(feature))
+                .map(|sketch| sketch.map_or(Sum::default(), |s| scores.sum(alarm.family, s.counts(), gone(s))))
+                .collect();
+            let references = References::new(alarm.family, &layout, &sums);
+            let span = match level {
+                Level::Cohort(cohort) => match layout.cohorts.iter().position(|c| c.cohort == *cohort) {
+                    Some(c) => references.of_cohort(c),
+                    None => continue,
+                },
+                _ => references.of_fleet(),
+            };
+            for (name, sum) in layout.devices.iter().zip(&sums) {
+                if let Some(name) = among.get(name) {
+                    let moved = Sum { n: sum.n, sum: span.beyond(*sum, alarm.sign) };
+                    beyond.entry(name).or_default().add(moved);
+                    all.add(moved);
+                }
+            }
+        }
+        let (start, n) = (self.start_of(alarm.onset), all.n.max(1.0));
+        let place = Place { feature, start, n, devices: among.len() as f64, own: 0.0 };
+        let design = self.designs.design(&self.release.baseline, place);
+        let tau = design.frame(alarm.family).map_or(0.0, |frame| frame.tau);
+        let limit = tau + 0.5 * (all.mean() - tau).max(0.0);
+        beyond.into_iter().filter(|(_, sum)| sum.mean() > limit).map(|(name, _)| name.clone()).collect()
     }
 
     fn threshold(&self, level: &Level, state: &Detectors) -> f64 {
-        let watched = self.release.baseline.features.iter().filter(|f| f.unwatched.is_none()).count();
         let streams = match level {
             Level::Device(_) => state.device.len(),
-            Level::Group(Group::Cohort(_)) => state.group.len().saturating_sub(1),
-            Level::Group(Group::Fleet) => 1,
+            Level::Cohort(_) => state.cohort.len(),
+            Level::Fleet => 1,
         };
-        self.budget.threshold(streams.max(1) * watched.max(1), self.release.schema.window_ms)
+        self.budget.threshold(streams.max(1) * watched(&self.release.baseline).max(1), self.release.schema.window_ms)
     }
 
     fn step(&mut self, state: &mut Detectors, slot: u64, devices: &Devices, cohort_label: &str) {
         let Some(windows) = self.log.get_mut(&slot).map(std::mem::take) else { return };
-        let mut groups: BTreeMap<Group, Merged> = BTreeMap::new();
-        let rows = || vec![Detector::default(); self.release.baseline.features.len()];
-        // Every device is known before any threshold is taken, so that thresholds do not depend on the order of names.
-        for (name, merged) in &windows {
+        let layout = Layout::new(windows.keys().cloned(), devices, cohort_label);
+        let features = self.release.baseline.features.len();
+        let rows = || vec![Detector::default(); features];
+        // Every stream is known before any threshold is taken, so that thresholds do not depend on the order of names.
+        for name in &layout.devices {
             state.device.entry(name.clone()).or_insert_with(rows);
             *state.stepped.entry(name.clone()).or_default() += 1;
-            let cohort = devices.get(name).map_or("-", |d| d.cohort(cohort_label)).to_owned();
-            groups.entry(Group::Cohort(cohort)).or_default().merge(merged);
-            groups.entry(Group::Fleet).or_default().merge(merged);
         }
-        for group in groups.keys() {
-            state.group.entry(group.clone()).or_insert_with(rows);
+        for members in &layout.cohorts {
+            if state.cohort.len() < COHORTS_MAX || state.cohort.contains_key(&members.cohort) {
+                state.cohort.entry(members.cohort.clone()).or_insert_with(rows);
+            }
         }
-        for (name, merged) in &windows {
-            let threshold = self.threshold(&Level::Device(name.clone()), state);
-            let row = state.device.get_mut(name).expect("inserted above");
-            self.step_row(row, merged, slot, threshold);
-        }
-        for (group, merged) in &groups {
-            let threshold = self.threshold(&Level::Group(group.clone()), state);
-            let row = state.group.get_mut(group).expect("inserted above");
-            self.step_row(row, merged, slot, threshold);
+        state.fleet.resize(features, Detector::default());
+        for feature in 0..features {
+            if self.release.baseline.features[feature].unwatched.is_some() {
+                continue;
+            }
+            let scores = self.scores(feature, slot);
+            let sums: Vec<Sums> = windows
+                .values()
+                .map(|merged| merged.sketches.get(feature))
+                .map(|sketch| sketch.map_or_else(Sums::default, |s| scores.sums(s.counts(), gone(s))))
+                .collect();
+            let families: Vec<Family> = scores.families().collect();
+            let views = Views::new(&families, &layout, &sums);
+            self.step_feature(state, feature, slot, &layout, &views);
         }
         self.log.insert(slot, windows);
     }
 
-    fn step_row(&mut self, row: &mut Row, merged: &Merged, slot: u64, threshold: f64) {
-        for (feature, (detector, sketch)) in row.iter_mut().zip(&merged.sketches).enumerate() {
-            let design = self.design(feature, sketch);
-            if !design.components.is_empty() {
-                detector.step(&design, sketch.counts(), gone(sketch), slot, threshold);
+    /// Steps the detectors of one feature at every level.
+    fn step_feature(&mut self, state: &mut Detectors, feature: usize, slot: u64, layout: &Layout, views: &Views) {
+        let by_device = self.threshold(&Level::Device(layout.devices[0].clone()), state);
+        for (name, view) in layout.devices.iter().zip(&views.devices) {
+            let detector = &mut state.device.get_mut(name).expect("inserted before")[feature];
+            self.step_one(detector, feature, slot, view, 1.0, by_device);
+        }
+        let by_cohort = self.budget_of_cohorts(state);
+        for (members, view) in layout.cohorts.iter().zip(&views.cohorts) {
+            if let Some(row) = state.cohort.get_mut(&members.cohort) {
+                self.step_one(&mut row[feature], feature, slot, view, members.devices.len() as f64, by_cohort);
             }
         }
+        let by_fleet = self.threshold(&Level::Fleet, state);
+        let all = layout.devices.len() as f64;
+        self.step_one(&mut state.fleet[feature], feature, slot, &views.fleet, all, by_fleet);
     }
 
-    /// The design for windows of this size, by powers of two: the bets follow the size, the arithmetic uses the true one.
-    fn design(&mut self, feature: usize, sketch: &Sketch) -> Arc<Design> {
-        let n = (sketch.n() + u64::from(gone(sketch))).max(1);
-        let size = n.ilog2();
-        let features = self.release.baseline.features.len();
-        let baseline = &self.release.baseline.features[feature];
-        let make = || Arc::new(Design::new(baseline, features, (1u64 << size) as f64));
-        Arc::clone(self.designs.entry((feature, size)).or_insert_with(make))
+    fn budget_of_cohorts(&self, state: &Detectors) -> f64 {
+        state.cohort.keys().next().map_or(f64::INFINITY, |c| self.threshold(&Level::Cohort(c.clone()), state))
+    }
+
+    fn step_one(&mut self, detector: &mut Detector, feature: usize, slot: u64, view: &View, devices: f64, threshold: f64) {
+        let n = view.iter().map(|compared| compared.n).fold(1.0, f64::max);
+        let place = Place { feature, start: self.start_of(slot), n, devices, own: detector.own_readings() };
+        let design = self.designs.design(&self.release.baseline, place);
+        detector.step(&design, view, slot, threshold);
+    }
+
+    fn start_of(&self, slot: u64) -> WallMs {
+        WallMs(slot.saturating_mul(u64::from(self.release.schema.window_ms)))
+    }
+
+    fn scores(&mut self, feature: usize, slot: u64) -> Arc<Scores> {
+        let start = self.start_of(slot);
+        self.designs.scores(&self.release.baseline, feature, start)
     }
 
     /// Moves the checkpoint on when the log has grown to twice the span that is replayed.
@@ -294,8 +364,4 @@ impl Panel {
 /// Readings that were missing or broken: to the detector the same.
 pub fn gone(sketch: &Sketch) -> u32 {
     sketch.missing().saturating_add(sketch.non_finite())
-}
-
-fn tolerated(design: &Design, family: Family) -> f64 {
-    design.components.iter().find(|c| c.family == family).map_or(0.0, |c| c.tau)
 }

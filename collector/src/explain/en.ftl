@@ -24,6 +24,7 @@ title-others = { $what } { $where }, with { $n ->
    *[other] { $n } other readings
   }
 at-cohorts = at { $cohorts }
+on-label = on devices with { $label } { $values }
 on-all = on all devices
 on-device = on { $device }
 on-devices = on { $n ->
@@ -49,6 +50,8 @@ what-missing = { $reading }: { $share } of readings are missing (it was { $was }
 what-category = The answer “{ $category }” makes up { $share } of all answers (it was { $was }).
 what-others = Also changed: { $others }.
 where-cohorts = { $affected } of { $reporting } devices at { $cohorts }. { $rest }
+where-label = { $affected } of { $reporting } devices with { $label } { $cohorts }. { $rest }
+where-devices-none = No other device is affected.
 where-others-none = No other site is affected.
 where-others = Elsewhere { $n ->
     [one] 1 device is affected, too.

@@ -52,7 +52,7 @@ impl View<'_> {
     /// How often the model was right where the true answer was known on the device: before, since, and on newer releases.
     pub(super) fn accuracy(&self, incident: &Incident) -> Value {
         let Some(release) = self.began_on(incident) else { return Value::Null };
-        let groups = scope_groups(incident);
+        let groups = scope_groups(incident, &self.core.settings.cohort_label);
         let sum = |release: &Release, from: u64, to: u64| {
             let window = u64::from(release.schema.window_ms);
             let slots = groups.iter().flat_map(|g| self.core.history.slots(release.id, g));
@@ -142,9 +142,9 @@ impl View<'_> {
 }
 
 /// The groups that an incident's scope is made of.
-pub(super) fn scope_groups(incident: &Incident) -> Vec<Group> {
+pub(super) fn scope_groups(incident: &Incident, cohort_label: &str) -> Vec<Group> {
     match &incident.scope {
-        Scope::Cohorts(names) => names.iter().cloned().map(Group::Cohort).collect(),
+        Scope::Cohorts { label, values } if label == cohort_label => values.iter().cloned().map(Group::Cohort).collect(),
         _ => vec![Group::Fleet],
     }
 }

@@ -76,7 +76,12 @@ impl<'a> View<'a> {
     fn place(&self, incident: &Incident) -> String {
         match &incident.scope {
             Scope::Fleet => self.say("on-all", &[]),
-            Scope::Cohorts(names) => self.say("at-cohorts", &[("cohorts", &self.list(names))]),
+            Scope::Cohorts { label, values } if *label == self.core.settings.cohort_label => {
+                self.say("at-cohorts", &[("cohorts", &self.list(values))])
+            }
+            Scope::Cohorts { label, values } => {
+                self.say("on-label", &[("label", label), ("values", &self.list(values))])
+            }
             Scope::Devices(names) => match names.as_slice() {
                 [one] => self.say("on-device", &[("device", one.as_str())]),
                 many => self.say_n("on-devices", many.len()),
@@ -211,21 +216,27 @@ impl<'a> View<'a> {
                 "where-all",
                 &[("affected", &affected_text), ("reporting", &text(incident.reporting.max(affected)))],
             ),
-            Scope::Cohorts(names) => {
-                let (bad, all) =
-                    names.iter().filter_map(|n| incident.cohorts.get(n)).fold((0, 0), |s, c| (s.0 + c.0, s.1 + c.1));
+            Scope::Cohorts { label, values } => {
+                let (bad, all) = incident.inside;
+                let by_cohort = *label == self.core.settings.cohort_label;
+                let (id, none) = if by_cohort {
+                    ("where-cohorts", "where-others-none")
+                } else {
+                    ("where-label", "where-devices-none")
+                };
                 let elsewhere = affected.saturating_sub(bad);
                 let rest = if elsewhere == 0 {
-                    self.say("where-others-none", &[])
+                    self.say(none, &[])
                 } else {
                     self.say_n("where-others", elsewhere)
                 };
                 self.say(
-                    "where-cohorts",
+                    id,
                     &[
                         ("affected", &text(bad)),
                         ("reporting", &text(all)),
-                        ("cohorts", &self.list(names)),
+                        ("label", label),
+                        ("cohorts", &self.list(values)),
                         ("rest", &rest),
                     ],
                 )

@@ -109,7 +109,7 @@ impl View<'_> {
         let models: BTreeSet<&Name> = self.core.releases.values().map(|r| &r.model).collect();
         for model in models {
             for (device, cohort) in self.core.reporting(model) {
-                groups.entry(cohort).or_default().insert(device);
+                groups.entry(cohort.cohort().to_owned()).or_default().insert(device);
             }
         }
         for (id, panel) in &self.core.panels {

@@ -1,27 +1,45 @@
-//! The alternatives a detector bets on, worked out once per feature and window size.
+//! The alternatives a detector bets on, worked out once per feature and circumstances.
 //!
-//! A component is one bet: this score's mean lies `d` above what is tolerated. Its log e-value of a window is linear in the
+//! A component is one bet: this score's mean lies `shift` above what is tolerated. Its log e-value of a window is linear in the
 //! score sum, `(s·lambda·S - n·psi)/phi`, from the exponential family through the baseline's score distribution
 //! (docs/detection.md): A(θ) = ln Σ p exp(θg), A'(θ0) = tau, A'(θ1) = tau + d, lambda = θ1-θ0, psi = A(θ1)-A(θ0).
 
 use super::normal;
-use super::scores::{Family, Points, Scores};
+use super::scores::{FAMILIES_MAX, Family, Points, Scores};
 use crate::baseline::FeatureBaseline;
 use crate::list::List;
 use libm::{exp, log, pow, sqrt};
 
 /// Most components of one feature: 14 location, 8 scale, 2 for each of top, bottom and missing.
 pub const COMPONENTS_MAX: usize = 28;
-/// Chance that the baseline's own error exceeds what tau allows, over all features of a model.
-const BASELINE_RISK: f64 = 0.01;
-/// How often omega a healthy device's offset may be (docs/detection.md).
-const OFFSET_SDS: f64 = 3.0;
+/// Chance that a level lies further from its reference than tau allows, over all features of a model.
+const REFERENCE_RISK: f64 = 0.01;
 /// Largest shift that is bet on, in sd of the score.
 const SHIFT_MAX: f64 = 1.6;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
 /// A shift whose tilted mean would lie this close to the largest score cannot be bet on.
 const REACH: f64 = 0.95;
+
+/// Under which circumstances a stream of windows is watched.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Circumstances {
+    /// Watched features of the model; they share the risk of a bad reference.
+    pub features: usize,
+    /// Readings of a window, about.
+    pub n: f64,
+    /// Devices whose windows are summed.
+    pub devices: f64,
+    /// Readings from which the stream's own level was learned.
+    pub own: f64,
+}
+
+impl Circumstances {
+    /// One device that has just begun.
+    pub fn device(features: usize, n: f64) -> Self {
+        Self { features, n, devices: 1.0, own: 0.0 }
+    }
+}
 
 /// One bet.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,45 +52,99 @@ pub struct Component {
     pub weight: f64,
     /// Shift above the tolerated mean, in sd of the score.
     pub shift: f64,
-    /// What is tolerated: baseline error, device offset and practical tolerance, in sd of the score.
-    pub tau: f64,
-    /// Long-run variance factor.
-    pub phi: f64,
     /// Tilt between tolerated and bet-on mean.
     pub lambda: f64,
     /// Price of that tilt per reading.
     pub psi: f64,
 }
 
-/// The bets on one feature at one window size.
+/// What is known of a family's level before anything is bet on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    /// Which score.
+    pub family: Family,
+    /// Long-run variance factor.
+    pub phi: f64,
+    /// What is tolerated around the reference, in sd of the score.
+    pub tau: f64,
+    /// Variance of the stream's own level around the baseline: the baseline's error and the spread between healthy devices.
+    pub prior: f64,
+    /// The stream's own level is never taken for more than this.
+    pub reach: f64,
+    /// Its bets: components `first..end`.
+    pub first: usize,
+    /// One after its last component.
+    pub end: usize,
+}
+
+impl Frame {
+    /// The stream's own level, from `n` of its readings with score sum `sum`: the posterior mean under `prior`, within reach.
+    pub fn own_level(&self, n: f64, sum: f64) -> f64 {
+        if n <= 0.0 {
+            return 0.0;
+        }
+        let noise = self.phi / n;
+        (self.prior / (self.prior + noise) * sum / n).clamp(-self.reach, self.reach)
+    }
+}
+
+/// The bets on one feature under given circumstances.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Design {
-    /// The score table the bets are on.
-    pub scores: Scores,
-    /// The bets; weights sum to at most 1.
+    /// The bets; weights sum to at most 1, bets of one family stand together, those on a rise first.
     pub components: List<Component, COMPONENTS_MAX>,
+    /// The families, in the order of [`Scores::families`]; also those that no bet is possible on.
+    pub frames: List<Frame, FAMILIES_MAX>,
+    /// Per component: lambda/phi.
+    pub(super) slope: [f32; COMPONENTS_MAX],
+    /// Per component: psi/phi.
+    pub(super) price: [f32; COMPONENTS_MAX],
+    /// Per component: its share of the stake.
+    pub(super) weight: [f32; COMPONENTS_MAX],
 }
 
 impl Design {
-    /// Lays out the bets for windows of about `n` readings of one of `features` watched features.
-    pub fn new(feature: &FeatureBaseline, features: usize, n: f64) -> Self {
-        let scores = Scores::new(feature);
-        let mut components = List::default();
-        if feature.unwatched.is_none() {
-            let families = scores.families().count();
-            for family in scores.families() {
-                let phi = phi_of(feature, family);
-                let tau = tolerated(feature, features, family, phi);
-                let plan = Plan::of(family, families);
-                for (shift, sign, weight) in plan.bets(phi, n) {
-                    if let Some(component) = bet(&scores.points(family), family, sign, weight, shift, tau, phi) {
-                        // The plans above never exceed the capacity; a test holds it.
-                        let _ = components.push(component);
-                    }
+    /// Lays out the bets. Nothing is bet on a feature that is not watched.
+    pub fn new(feature: &FeatureBaseline, scores: &Scores, at: Circumstances) -> Self {
+        let mut design = Self {
+            components: List::default(),
+            frames: List::default(),
+            slope: [0.0; COMPONENTS_MAX],
+            price: [0.0; COMPONENTS_MAX],
+            weight: [0.0; COMPONENTS_MAX],
+        };
+        if feature.unwatched.is_some() {
+            return design;
+        }
+        let families = scores.families().count();
+        for family in scores.families() {
+            let mut frame = frame(feature, scores, family, at);
+            frame.first = design.components.len();
+            for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n) {
+                if let Some(component) = bet(&scores.points(family), family, sign, weight, shift, frame.tau) {
+                    design.push(component, frame.phi);
                 }
             }
+            frame.end = design.components.len();
+            // At most one frame per family, and FAMILIES_MAX is their largest number.
+            let _ = design.frames.push(frame);
         }
-        Self { scores, components }
+        design
+    }
+
+    fn push(&mut self, component: Component, phi: f64) {
+        let at = self.components.len();
+        // The plans never exceed the capacity; a test holds it.
+        if self.components.push(component).is_ok() {
+            self.slope[at] = (component.lambda / phi) as f32;
+            self.price[at] = (component.psi / phi) as f32;
+            self.weight[at] = component.weight as f32;
+        }
+    }
+
+    /// What is known of a family, if the feature has it.
+    pub fn frame(&self, family: Family) -> Option<&Frame> {
+        self.frames.iter().find(|frame| frame.family == family)
     }
 }
 
@@ -88,12 +160,16 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
     .max(1.0)
 }
 
-/// tau (docs/detection.md): z·sqrt(phi/N0) + 3·omega + practical tolerance.
-fn tolerated(feature: &FeatureBaseline, features: usize, family: Family, phi: f64) -> f64 {
-    let z = normal::quantile(1.0 - BASELINE_RISK / (2.0 * 4.0 * features.max(1) as f64));
-    let rows = (feature.rows() + u64::from(feature.missing)).max(1) as f64;
-    let offset = if family == Family::Location { OFFSET_SDS * feature.omega } else { 0.0 };
-    z * sqrt(phi / rows) + offset + feature.tolerance
+/// tau (docs/detection.md): z times the posterior sd of the stream's own level, and the practical tolerance.
+fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circumstances) -> Frame {
+    let phi = phi_of(feature, family);
+    let z = normal::quantile(1.0 - REFERENCE_RISK / (2.0 * 4.0 * at.features.max(1) as f64));
+    let offset = if family.has_level() { feature.spread() / sqrt(at.devices.max(1.0)) } else { 0.0 };
+    let prior = phi / scores.rows().max(1.0) + offset * offset;
+    let own = if family.has_level() { at.own } else { 0.0 };
+    let sd = sqrt(1.0 / (1.0 / prior + own / phi));
+    let tau = z * sd + feature.tolerance;
+    Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, end: 0 }
 }
 
 /// How a family's share of the stake is spread.
@@ -123,34 +199,26 @@ impl Plan {
     fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
         let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SHIFT_MAX / 2.0);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
-        let weight = self.stake / (self.shifts * signs.len()) as f64;
-        let shifts = self.shifts;
-        (0..shifts).flat_map(move |i| {
-            let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
-            let shift = smallest * pow(SHIFT_MAX / smallest, place);
-            signs.iter().map(move |&sign| (shift, sign, weight))
+        let (shifts, weight) = (self.shifts, self.stake / (self.shifts * signs.len()) as f64);
+        signs.iter().flat_map(move |&sign| {
+            (0..shifts).map(move |i| {
+                let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
+                (smallest * pow(SHIFT_MAX / smallest, place), sign, weight)
+            })
         })
     }
 }
 
 /// Solves one bet; `None` when the score cannot reach that mean.
-pub fn bet(
-    points: &Points,
-    family: Family,
-    sign: f64,
-    weight: f64,
-    shift: f64,
-    tau: f64,
-    phi: f64,
-) -> Option<Component> {
+pub fn bet(points: &Points, family: Family, sign: f64, weight: f64, shift: f64, tau: f64) -> Option<Component> {
     let points = points.signed(sign);
     if tau + shift >= REACH * points.top() {
         return None;
     }
-    let low = tilt(&points, tau)?;
-    let high = tilt(&points, tau + shift)?;
+    let low = tilt(&points, tau, tau)?;
+    let high = tilt(&points, tau + shift, low + shift)?;
     let psi = log_mgf(&points, high) - log_mgf(&points, low);
-    Some(Component { family, sign, weight, shift, tau, phi, lambda: high - low, psi })
+    Some(Component { family, sign, weight, shift, lambda: high - low, psi })
 }
 
 /// A(θ) = ln Σ p exp(θ g), with the largest exponent taken out.
@@ -159,31 +227,40 @@ fn log_mgf(points: &Points, theta: f64) -> f64 {
     peak + log(points.iter().map(|(p, g)| p * exp(theta * g - peak)).sum())
 }
 
-/// A'(θ): the mean score under the tilted baseline.
-fn tilted_mean(points: &Points, theta: f64) -> f64 {
+/// A'(θ) and A''(θ): mean and variance of the score under the tilted baseline.
+fn tilted(points: &Points, theta: f64) -> (f64, f64) {
     let peak = points.iter().map(|(_, g)| theta * g).fold(f64::NEG_INFINITY, f64::max);
-    let (mut total, mut mean) = (0.0, 0.0);
+    let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
     for (p, g) in points.iter() {
         let w = p * exp(theta * g - peak);
         total += w;
-        mean += w * g;
+        first += w * g;
+        second += w * g * g;
     }
-    mean / total
+    let mean = first / total;
+    (mean, second / total - mean * mean)
 }
 
-/// The θ >= 0 with A'(θ) = mean, by bisection (A' grows). `None` when no θ below 1e6 reaches it.
-fn tilt(points: &Points, mean: f64) -> Option<f64> {
-    let mut high = 1.0;
-    while tilted_mean(points, high) < mean {
+/// The θ >= 0 with A'(θ) = mean: Newton's steps within a shrinking bracket. `None` when no θ below 1e6 reaches it.
+fn tilt(points: &Points, mean: f64, start: f64) -> Option<f64> {
+    let (mut low, mut high) = (0.0, start.max(1.0));
+    while tilted(points, high).0 < mean {
+        low = high;
         high *= 2.0;
         if high > 1e6 {
             return None;
         }
     }
-    let mut low = 0.0;
-    for _ in 0..80 {
-        let middle = 0.5 * (low + high);
-        if tilted_mean(points, middle) < mean { low = middle } else { high = middle }
+    let mut theta = start.clamp(low, high);
+    for _ in 0..100 {
+        let (at, slope) = tilted(points, theta);
+        if at < mean { low = theta } else { high = theta }
+        let newton = theta + (mean - at) / slope;
+        let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
+        if (next - theta).abs() <= 1e-14 * next.abs() {
+            return Some(next);
+        }
+        theta = next;
     }
-    Some(0.5 * (low + high))
+    Some(theta)
 }

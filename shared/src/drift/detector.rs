@@ -2,13 +2,17 @@
 //!
 //! Under "nothing changed" every component M grows by at most one per window in expectation, so the first time the mixture
 //! passes `threshold` comes after at least `threshold` windows on average, whatever the data's law within tolerance
-//! (e-detectors: Shin, Ramdas, Rinaldo 2024). Kept on the linear scale: one exponential per component.
+//! (e-detectors: Shin, Ramdas, Rinaldo 2024). Kept on the linear scale, in arrays that a compiler can vectorise.
+//!
+//! The stream's own level (the baseline's error and what makes this device differ from others) is learned from calm windows,
+//! never further than a healthy stream can be off; the better it is known, the less has to be tolerated.
 
-use super::design::{COMPONENTS_MAX, Design};
-use super::scores::{Family, Sum};
+use super::design::{COMPONENTS_MAX, Design, Frame};
+use super::scores::{FAMILIES_MAX, Family, Sum};
+use crate::list::List;
 
 /// M and C stay below this, far under f32's largest number, so that a long alarm neither overflows nor takes for ever to fade.
-const EVIDENCE_MAX: f64 = 1e30;
+const EVIDENCE_MAX: f32 = 1e30;
 /// Calm windows in a row before a latched alarm is let go.
 pub const CALM_WINDOWS: u32 = 5;
 /// One-sided normal quantile for "back within tolerance".
@@ -16,6 +20,8 @@ const CALM_Z: f64 = 1.645;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
+/// The own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
+const LEARN_BELOW: f64 = 3.0;
 
 /// What a detector alarms about.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,12 +36,54 @@ pub struct Alarm {
     pub log_evidence: f64,
 }
 
+/// Score sums of one family in one window, less what the stream is compared with. Bets on a rise see `rise`, bets on a fall
+/// `fall`: where there are several references, each is the one that leaves the least of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Compared {
+    /// Readings.
+    pub n: f64,
+    /// Their score sum less the nearest reference; what the own level is learned from.
+    pub sum: f64,
+    /// For bets on a rise.
+    pub rise: f64,
+    /// For bets on a fall.
+    pub fall: f64,
+}
+
+impl From<Sum> for Compared {
+    fn from(Sum { n, sum }: Sum) -> Self {
+        Self { n, sum, rise: sum, fall: sum }
+    }
+}
+
+/// One window as a detector sees it: every family, in the order of the design's frames.
+pub type View = List<Compared, FAMILIES_MAX>;
+
+/// What a stream showed while it was calm.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Own {
+    n: f64,
+    location: f64,
+    scale: f64,
+}
+
+impl Own {
+    fn sum(&mut self, family: Family) -> Option<&mut f64> {
+        match family {
+            Family::Location => Some(&mut self.location),
+            Family::Scale => Some(&mut self.scale),
+            _ => None,
+        }
+    }
+}
+
 /// Detector and latch of one stream of windows of one feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detector {
     grown: [f32; COMPONENTS_MAX],
     cusum: [f32; COMPONENTS_MAX],
     reset: [u64; COMPONENTS_MAX],
+    own: Own,
     latch: Option<Latch>,
 }
 
@@ -54,7 +102,13 @@ pub struct Latch {
 
 impl Default for Detector {
     fn default() -> Self {
-        Self { grown: [0.0; COMPONENTS_MAX], cusum: [1.0; COMPONENTS_MAX], reset: [0; COMPONENTS_MAX], latch: None }
+        Self {
+            grown: [0.0; COMPONENTS_MAX],
+            cusum: [1.0; COMPONENTS_MAX],
+            reset: [0; COMPONENTS_MAX],
+            own: Own::default(),
+            latch: None,
+        }
     }
 }
 
@@ -75,59 +129,97 @@ impl Detector {
         self.latch.as_ref()
     }
 
-    /// Takes in one window's counts. `threshold` is the average run length in windows that is promised to this stream.
-    pub fn step(&mut self, design: &Design, counts: &[u32], missing: u32, slot: u64, threshold: f64) -> Step {
-        let (total, held) = self.grow(design, counts, missing, slot);
+    /// Readings from which the stream's own level was learned: what the next design is made for.
+    pub fn own_readings(&self) -> f64 {
+        self.own.n
+    }
+
+    /// Takes in one window. `threshold` is the average run length in windows that is promised to this stream.
+    pub fn step(&mut self, design: &Design, window: &[Compared], slot: u64, threshold: f64) -> Step {
+        let mut seen = View::default();
+        for (frame, compared) in design.frames.iter().zip(window) {
+            // As many frames as families, and room for every family.
+            let _ = seen.push(self.less_own(frame, *compared));
+        }
+        let (total, held) = self.grow(design, &seen, slot);
         let mut step = Step { log_evidence: libm::log(total), raised: None, cleared: false };
         if let Some(latch) = &mut self.latch {
             // The CUSUM is not re-armed, so it goes on telling how sure we are.
             latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(held));
         }
         if total >= threshold {
-            let alarm = self.name(design, threshold, step.log_evidence);
-            self.grown = [0.0; COMPONENTS_MAX];
-            if let (Some(alarm), None) = (alarm, self.latch) {
-                let Sum { n, sum } = design.scores.sum(alarm.family, counts, missing);
-                let effect = if n > 0.0 { alarm.sign * sum / n } else { 0.0 };
-                self.latch = Some(Latch { alarm, effect, calm: 0, calm_n: 0.0, calm_sum: 0.0 });
-                step.raised = Some(alarm);
-            } else if let Some(latch) = &mut self.latch {
-                (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
-            }
+            self.alarm(design, &seen, threshold, &mut step);
         } else {
-            step.cleared = self.let_go(design, counts, missing);
+            step.cleared = self.let_go(design, &seen);
+        }
+        if self.latch.is_none() && held < LEARN_BELOW {
+            self.learn(design, window);
         }
         step
     }
 
-    /// Multiplies every component by its e-value and returns the mixtures of Shiryaev-Roberts and of CUSUM.
-    fn grow(&mut self, design: &Design, counts: &[u32], missing: u32, slot: u64) -> (f64, f64) {
-        let (mut total, mut held) = (0.0, 0.0);
-        let mut family = None;
-        let mut score = Sum::default();
-        for (i, bet) in design.components.iter().enumerate() {
-            // Components of one family stand together, so each family is summed once.
-            if family != Some(bet.family) {
-                family = Some(bet.family);
-                score = design.scores.sum(bet.family, counts, missing);
-            }
-            if score.n > 0.0 {
-                let e = libm::exp((bet.sign * bet.lambda * score.sum - score.n * bet.psi) / bet.phi);
-                let before = f64::from(self.cusum[i]);
-                if before <= 1.0 {
-                    self.reset[i] = slot;
-                }
-                self.grown[i] = (e * (f64::from(self.grown[i]) + 1.0)).min(EVIDENCE_MAX) as f32;
-                self.cusum[i] = (e * before.max(1.0)).min(EVIDENCE_MAX) as f32;
-            }
-            total += bet.weight * f64::from(self.grown[i]);
-            held += bet.weight * f64::from(self.cusum[i]);
-        }
-        (total, held)
+    fn less_own(&mut self, frame: &Frame, compared: Compared) -> Compared {
+        let n = self.own.n;
+        let level = self.own.sum(frame.family).map_or(0.0, |sum| frame.own_level(n, *sum));
+        let Compared { n, sum, rise, fall } = compared;
+        Compared { n, sum: sum - n * level, rise: rise - n * level, fall: fall - n * level }
     }
 
-    /// Which family and direction to name: the first in the order of the design's families that has reached the naming
-    /// evidence, else the one with the most.
+    fn learn(&mut self, design: &Design, window: &[Compared]) {
+        for (frame, compared) in design.frames.iter().zip(window) {
+            if let Some(sum) = self.own.sum(frame.family) {
+                *sum += compared.sum;
+            }
+            if frame.family == Family::Location {
+                self.own.n += compared.n;
+            }
+        }
+    }
+
+    fn alarm(&mut self, design: &Design, seen: &[Compared], threshold: f64, step: &mut Step) {
+        let alarm = self.name(design, threshold, step.log_evidence);
+        self.grown = [0.0; COMPONENTS_MAX];
+        if let Some(latch) = &mut self.latch {
+            (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
+        } else if let Some(alarm) = alarm {
+            let place = design.frames.iter().position(|frame| frame.family == alarm.family);
+            let effect = place.and_then(|at| seen.get(at)).map_or(0.0, |c| towards(c, alarm.sign) / c.n.max(1.0));
+            self.latch = Some(Latch { alarm, effect, calm: 0, calm_n: 0.0, calm_sum: 0.0 });
+            step.raised = Some(alarm);
+        }
+    }
+
+    /// Multiplies every component by its e-value and returns the mixtures of Shiryaev-Roberts and of CUSUM.
+    fn grow(&mut self, design: &Design, seen: &[Compared], slot: u64) -> (f64, f64) {
+        let len = design.components.len();
+        // Where a family has no readings nothing is bet: times 1, and the floor stays where it is.
+        let (mut log_e, mut floor) = ([0.0f32; COMPONENTS_MAX], [0.0f32; COMPONENTS_MAX]);
+        for (frame, compared) in design.frames.iter().zip(seen).filter(|(_, compared)| compared.n > 0.0) {
+            for i in frame.first..frame.end {
+                let (slope, price) = (f64::from(design.slope[i]), f64::from(design.price[i]));
+                let sum = towards(compared, design.components[i].sign);
+                log_e[i] = (slope * sum - price * compared.n) as f32;
+                floor[i] = 1.0;
+            }
+        }
+        let (mut total, mut held) = (0.0f32, 0.0f32);
+        for i in 0..len {
+            if self.cusum[i] <= floor[i] {
+                self.reset[i] = slot;
+            }
+        }
+        for i in 0..COMPONENTS_MAX {
+            let e = exp(log_e[i]);
+            self.grown[i] = (e * (self.grown[i] + floor[i])).min(EVIDENCE_MAX);
+            self.cusum[i] = (e * self.cusum[i].max(floor[i])).min(EVIDENCE_MAX);
+            total += design.weight[i] * self.grown[i];
+            held += design.weight[i] * self.cusum[i];
+        }
+        (f64::from(total), f64::from(held))
+    }
+
+    /// Which family and direction to name: the first in the order of people's words that has reached the naming evidence,
+    /// else the one with the most.
     fn name(&self, design: &Design, threshold: f64, log_evidence: f64) -> Option<Alarm> {
         let enough = libm::pow(threshold, NAMING_POWER);
         let worth = |i: usize| design.components[i].weight * f64::from(self.grown[i]);
@@ -145,35 +237,69 @@ impl Detector {
 
     /// Lets the latch go after [`CALM_WINDOWS`] windows in a row that are nearer to normal than to the alarm, if together
     /// they are within tolerance.
-    fn let_go(&mut self, design: &Design, counts: &[u32], missing: u32) -> bool {
+    fn let_go(&mut self, design: &Design, seen: &[Compared]) -> bool {
         let Some(latch) = &mut self.latch else { return false };
-        let Some(bet) = design.components.iter().find(|c| c.family == latch.alarm.family) else {
+        let family = latch.alarm.family;
+        let Some((frame, compared)) = design.frames.iter().zip(seen).find(|(frame, _)| frame.family == family) else {
             self.latch = None;
             return true;
         };
-        let score = design.scores.sum(bet.family, counts, missing);
-        if score.n == 0.0 {
+        if compared.n == 0.0 {
             return false;
         }
-        let towards = latch.alarm.sign * score.sum;
-        if towards / score.n > bet.tau + 0.5 * (latch.effect - bet.tau).max(0.0) {
+        let towards = towards(compared, latch.alarm.sign);
+        if towards / compared.n > frame.tau + 0.5 * (latch.effect - frame.tau).max(0.0) {
             (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
             return false;
         }
         latch.calm += 1;
-        latch.calm_n += score.n;
+        latch.calm_n += compared.n;
         latch.calm_sum += towards;
         if latch.calm < CALM_WINDOWS {
             return false;
         }
-        let within = latch.calm_sum / latch.calm_n <= bet.tau + CALM_Z * libm::sqrt(bet.phi / latch.calm_n);
+        let within = latch.calm_sum / latch.calm_n <= frame.tau + CALM_Z * libm::sqrt(frame.phi / latch.calm_n);
         if within {
-            *self = Self::default();
+            *self = Self { own: self.own, ..Self::default() };
         } else {
             // Still outside: keep the newer half of the record, so that an old stretch does not decide for ever.
             latch.calm_n /= 2.0;
             latch.calm_sum /= 2.0;
         }
         within
+    }
+}
+
+fn towards(compared: &Compared, sign: f64) -> f64 {
+    if sign > 0.0 { compared.rise } else { -compared.fall }
+}
+
+/// e^x within 3e-7 of its value: 2^k by the exponent's bits, the rest by Taylor's series. Unlike `libm::expf` it vectorises.
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4]; // Cody and Waite's split of ln 2.
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * core::f32::consts::LOG2_E + ROUND;
+    let k = shifted - ROUND;
+    let rest = (x - k * LN_2[0]) - k * LN_2[1];
+    let series = rest * (1.0 / 5040.0) + 1.0 / 720.0;
+    let series = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0].iter().fold(series, |s, c| s * rest + c);
+    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    series * f32::from_bits(power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exp;
+
+    #[test]
+    fn the_exponential_is_accurate_and_bounded() {
+        for i in -8700..8800 {
+            let x = i as f32 / 100.0;
+            let wanted = libm::exp(f64::from(x));
+            assert!((f64::from(exp(x)) / wanted - 1.0).abs() < 3e-7, "{x}");
+        }
+        assert!(exp(-1e9) > 0.0 && exp(-1e9) < 1e-37);
+        assert!(exp(1e9).is_finite());
     }
 }

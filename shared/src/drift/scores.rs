@@ -5,9 +5,15 @@
 
 use super::normal;
 use crate::baseline::FeatureBaseline;
+use crate::list::List;
 use crate::sketch::{CELLS_MAX, Cells};
 use libm::sqrt;
 use serde::{Deserialize, Serialize};
+
+/// Most families of one feature: one per category, and missing.
+pub const FAMILIES_MAX: usize = CELLS_MAX + 1;
+/// Rows that the whole day's shares weigh in the shares of one season slot.
+const SEASON_PRIOR_ROWS: f64 = 50.0;
 
 /// What kind of change a score sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +33,13 @@ pub enum Family {
     Category(u8),
 }
 
+impl Family {
+    /// Whether healthy streams have a level of their own in this score, which may be learned. Shares of rare things have not.
+    pub fn has_level(self) -> bool {
+        matches!(self, Self::Location | Self::Scale)
+    }
+}
+
 /// The score table of one feature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
@@ -36,7 +49,11 @@ pub struct Scores {
     location: [f64; CELLS_MAX],
     scale: [f64; CELLS_MAX],
     p_missing: f64,
+    rows: f64,
 }
+
+/// Score sums by family, in the order of [`Scores::families`].
+pub type Sums = List<Sum, FAMILIES_MAX>;
 
 /// The score sums of one window, together with how many readings they were summed over.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -47,26 +64,58 @@ pub struct Sum {
     pub sum: f64,
 }
 
+impl Sum {
+    /// Mean score; 0 without readings.
+    pub fn mean(&self) -> f64 {
+        if self.n > 0.0 { self.sum / self.n } else { 0.0 }
+    }
+
+    /// Adds another sum of the same family.
+    pub fn add(&mut self, other: Self) {
+        self.n += other.n;
+        self.sum += other.sum;
+    }
+}
+
 impl Scores {
     /// The table for a feature.
     ///
     /// Cell shares are (b+1/2)/(N0+K/2); a cell's rank is the middle of its span; location is the normal quantile of the
     /// rank and scale its square, both standardised.
     pub fn new(feature: &FeatureBaseline) -> Self {
-        let counts = &feature.counts;
-        let cells = counts.len();
-        let total = feature.rows() as f64 + cells as f64 / 2.0;
+        let total = feature.rows() as f64 + feature.counts.len() as f64 / 2.0;
+        let p = feature.counts.iter().map(|&count| (f64::from(count) + 0.5) / total);
+        let missing = f64::from(feature.missing);
+        let p_missing = (missing + 0.5) / (feature.rows() as f64 + missing + 1.0);
+        Self::of(feature, p, p_missing, feature.rows() as f64 + missing)
+    }
+
+    /// The table for one slot of the feature's season: p = (b + 50·p_all)/(N + 50) for the slot's own counts b of N rows. The
+    /// table of all rows when there is no such slot.
+    pub fn of_season(feature: &FeatureBaseline, slot: usize) -> Self {
+        let all = Self::new(feature);
+        let Some(season) = feature.season.as_ref().and_then(|s| s.slots.get(slot)) else { return all };
+        let missing = f64::from(season.missing);
+        let rows: f64 = season.counts.iter().map(|&c| f64::from(c)).sum();
+        let shrunk = |count: f64, of: f64, p: f64| (count + SEASON_PRIOR_ROWS * p) / (of + SEASON_PRIOR_ROWS);
+        let p_missing = shrunk(missing, rows + missing, all.p_missing);
+        let p = season.counts.iter().zip(all.p).map(|(&count, p)| shrunk(f64::from(count), rows, p));
+        Self::of(feature, p, p_missing, rows + missing + SEASON_PRIOR_ROWS)
+    }
+
+    fn of(feature: &FeatureBaseline, shares: impl Iterator<Item = f64>, p_missing: f64, rows: f64) -> Self {
+        let cells = feature.counts.len();
         let mut table = Self {
             cells,
             categorical: matches!(feature.cells, Cells::Categories(_)),
             p: [0.0; CELLS_MAX],
             location: [0.0; CELLS_MAX],
             scale: [0.0; CELLS_MAX],
-            p_missing: (f64::from(feature.missing) + 0.5) / (feature.rows() as f64 + f64::from(feature.missing) + 1.0),
+            p_missing,
+            rows,
         };
         let mut below = 0.0;
-        for (k, &count) in counts.iter().enumerate() {
-            let p = (f64::from(count) + 0.5) / total;
+        for (k, p) in shares.take(cells).enumerate() {
             table.p[k] = p;
             table.location[k] = normal::quantile(below + p / 2.0);
             below += p;
@@ -75,6 +124,11 @@ impl Scores {
         standardise(&table.p[..cells], &mut table.location[..cells]);
         standardise(&table.p[..cells], &mut table.scale[..cells]);
         table
+    }
+
+    /// Training rows behind the table, missing ones included.
+    pub fn rows(&self) -> f64 {
+        self.rows
     }
 
     /// Cell shares under the baseline.
@@ -111,6 +165,16 @@ impl Scores {
     /// The sum of a family's scores over a window's counts.
     pub fn sum(&self, family: Family, counts: &[u32], missing: u32) -> Sum {
         let n: f64 = counts.iter().map(|&c| f64::from(c)).sum();
+        self.sum_of(family, counts, missing, n)
+    }
+
+    /// The sums of every family.
+    pub fn sums(&self, counts: &[u32], missing: u32) -> Sums {
+        let n: f64 = counts.iter().map(|&c| f64::from(c)).sum();
+        self.families().map(|family| self.sum_of(family, counts, missing, n)).collect()
+    }
+
+    fn sum_of(&self, family: Family, counts: &[u32], missing: u32, n: f64) -> Sum {
         let dot = |scores: &[f64; CELLS_MAX]| counts.iter().zip(scores).map(|(&c, g)| f64::from(c) * g).sum();
         let share = |hits: u32, of: f64, p: f64| Sum { n: of, sum: (f64::from(hits) - of * p) / sqrt(p * (1.0 - p)) };
         let hits = |k: usize| counts.get(k).copied().unwrap_or(0);

@@ -1,0 +1,339 @@
+//! How normal data varies: in time (phi), between healthy devices (omega) and by hour of the day (season slots).
+//!
+//! Formulas and sources: docs/detection.md. Rows are taken in time order within each device, so that neighbours in a block are
+//! neighbours in time. A season is kept only where the hour explains more than chance would.
+
+use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, SeasonSlot};
+use driftline_shared::drift::scores::{Family, Scores, Sum};
+use driftline_shared::drift::variance;
+use driftline_shared::list::List;
+use driftline_shared::sketch::Sketch;
+use driftline_shared::units::WallMs;
+use statrs::distribution::{ChiSquared, ContinuousCDF, FisherSnedecor};
+use std::collections::BTreeMap;
+
+/// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
+const BLOCKS_MIN: usize = 10;
+/// Fewest devices that say how much devices differ.
+pub const DEVICES_MIN: usize = 5;
+/// Fewest rows of a device that count for it.
+const DEVICE_ROWS_MIN: usize = 20;
+const DAY_MS: u64 = 24 * 3_600_000;
+/// Days that a table must span for its hours to be told apart, and for working days and weekends.
+const DAYS_MIN: (u64, u64) = (3, 14);
+/// The hour matters when chance alone would make it seem so less often than this: an F test of hourly means between the slots
+/// and between the days of one slot.
+const SEASON_ALPHA: f64 = 1e-4;
+
+/// The table's rows by device and time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Row numbers of each device, in time order.
+    devices: Vec<Vec<usize>>,
+    /// Whether the table said which device a row came from.
+    by_device: bool,
+    /// Season slots; `None` when the table has no times or spans too few days.
+    slots: Option<Slots>,
+    /// Whether there are times at all.
+    timed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Slots {
+    /// Slot and day of each row.
+    of_row: Vec<(usize, u64)>,
+    /// 24 or 48.
+    count: usize,
+}
+
+impl Order {
+    /// `times` and `devices` have one entry per row, or none at all.
+    pub fn new(rows: usize, times: &[u64], devices: &[u32]) -> Self {
+        let known = devices.iter().max().map_or(1, |&most| most as usize + 1);
+        let mut by_device = vec![Vec::new(); known];
+        (0..rows).for_each(|row| by_device[devices.get(row).map_or(0, |&d| d as usize)].push(row));
+        if times.len() == rows {
+            by_device.iter_mut().for_each(|rows| rows.sort_by_key(|&row| times[row]));
+        }
+        let span = times.iter().max().zip(times.iter().min()).map_or(0, |(last, first)| (last - first) / DAY_MS);
+        let count = match span {
+            days if days >= DAYS_MIN.1 => Some(SEASON_SLOTS_MAX),
+            days if days >= DAYS_MIN.0 => Some(SEASON_SLOTS_MAX / 2),
+            _ => None,
+        };
+        let slots = count.map(|count| {
+            let of_row = times.iter().map(|&t| (Season::slot(count, WallMs(t)), t / DAY_MS)).collect();
+            Slots { of_row, count }
+        });
+        Self { devices: by_device, by_device: !devices.is_empty(), slots, timed: !times.is_empty() }
+    }
+
+    fn slot(&self, row: usize) -> usize {
+        self.slots.as_ref().and_then(|s| s.of_row.get(row)).map_or(0, |(slot, _)| *slot)
+    }
+}
+
+/// A block of a device's neighbouring rows, counted by season slot.
+struct Block {
+    device: usize,
+    /// (slot, counts): one entry where there is no season.
+    parts: Vec<(usize, Sketch)>,
+}
+
+/// Estimates phi, omega and the season of a feature; returns the lag-1 correlation of its blocks' location means.
+/// Rows that are `independent` samples have phi 1.
+pub fn estimate(
+    feature: &mut FeatureBaseline,
+    values: &[f32],
+    order: &Order,
+    window: usize,
+    independent: bool,
+) -> f64 {
+    let n = window.min(values.len() / BLOCKS_MIN).max(1);
+    let blocks = blocks(feature, values, order, n);
+    let mut correlation = 0.0;
+    if !independent {
+        correlation = estimate_phi(feature, &blocks, n);
+    }
+    if let Some(season) = season(feature, values, order) {
+        feature.season = Some(season);
+        if !independent {
+            // What the hours explain is no wobble.
+            correlation = estimate_phi(feature, &blocks, n);
+        }
+    }
+    if order.by_device {
+        feature.omega = omega(feature, &blocks);
+    }
+    correlation
+}
+
+/// Sentences about what the table said of devices and hours.
+pub fn notes(order: &Order, features: &[FeatureBaseline]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let watched = || features.iter().filter(|f| f.unwatched.is_none());
+    if order.by_device && watched().any(|f| f.omega.is_none()) {
+        notes.push(format!(
+            "The table has fewer than {DEVICES_MIN} devices with {DEVICE_ROWS_MIN} rows: how much healthy devices differ is assumed, not measured."
+        ));
+    }
+    let seasonal: Vec<&str> = watched().filter(|f| f.season.is_some()).map(|f| f.name.as_str()).collect();
+    match (order.timed, order.slots.as_ref().map(|s| s.count)) {
+        (true, None) => notes.push(format!(
+            "The table spans less than {} days: whether the hour of the day matters cannot be told.",
+            DAYS_MIN.0
+        )),
+        (true, Some(slots)) if !seasonal.is_empty() => notes.push(format!(
+            "The hour of the day{} matters for {}: those are compared with the same hours.",
+            if slots == SEASON_SLOTS_MAX { " and the weekend" } else { "" },
+            seasonal.join(", ")
+        )),
+        _ => {}
+    }
+    notes
+}
+
+fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, n: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for (device, rows) in order.devices.iter().enumerate() {
+        for rows in rows.chunks_exact(n) {
+            let mut parts: Vec<(usize, Sketch)> = Vec::new();
+            for &row in rows {
+                let slot = order.slot(row);
+                let at = parts.iter().position(|(known, _)| *known == slot).unwrap_or_else(|| {
+                    parts.push((slot, Sketch::new(feature.cells.len())));
+                    parts.len() - 1
+                });
+                parts[at].1.add(&feature.cells, values[row]);
+            }
+            blocks.push(Block { device, parts });
+        }
+    }
+    blocks
+}
+
+/// Score tables by season slot.
+fn tables(feature: &FeatureBaseline) -> Vec<Scores> {
+    let slots = feature.season.as_ref().map_or(1, |season| season.slots.len());
+    (0..slots).map(|slot| Scores::of_season(feature, slot)).collect()
+}
+
+/// A family's score sums, block by block.
+fn sums(tables: &[Scores], family: Family, blocks: &[Block]) -> Vec<(usize, Sum)> {
+    let of = |block: &Block| {
+        let mut sum = Sum::default();
+        for (slot, sketch) in &block.parts {
+            let missing = sketch.missing() + sketch.non_finite();
+            sum.add(tables[slot % tables.len()].sum(family, sketch.counts(), missing));
+        }
+        (block.device, sum)
+    };
+    blocks.iter().map(of).filter(|(_, sum)| sum.n > 0.0).collect()
+}
+
+/// phi of one family: Bartlett's long-run variance of block means around each device's own mean, its upper bound.
+fn phi(tables: &[Scores], family: Family, blocks: &[Block], n: usize) -> (f64, f64) {
+    let sums = sums(tables, family, blocks);
+    let mut found = (0.0, 0usize);
+    let mut correlation = 0.0;
+    for of_device in sums.chunk_by(|a, b| a.0 == b.0) {
+        let means: Vec<f64> = of_device.iter().map(|(_, sum)| sum.mean()).collect();
+        if means.len() >= 2 {
+            // Per device, weighted by its blocks: offsets between devices are omega's business.
+            let unbiased = means.len() as f64 / (means.len() - 1) as f64;
+            found.0 += variance::phi(&means, n as f64) * unbiased * means.len() as f64;
+            found.1 += means.len();
+            correlation += variance::lag1_autocorrelation(&means) * means.len() as f64;
+        }
+    }
+    let blocks = found.1;
+    let degrees = blocks.max(2) - 1;
+    let low = ChiSquared::new(degrees as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
+    (variance::upper(found.0 / blocks.max(1) as f64, blocks, low), correlation / blocks.max(1) as f64)
+}
+
+fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f64 {
+    let tables = tables(feature);
+    let families: Vec<Family> = tables[0].families().collect();
+    let (mut correlation, mut share) = (0.0, 1.0f64);
+    for family in families {
+        let (phi, lag1) = phi(&tables, family, blocks, n);
+        match family {
+            Family::Location => (feature.phi.location, correlation) = (phi, lag1),
+            Family::Scale => feature.phi.scale = phi,
+            Family::Top => feature.phi.top = phi,
+            Family::Bottom => feature.phi.bottom = phi,
+            Family::Missing | Family::Category(_) => share = share.max(phi),
+        }
+    }
+    feature.phi.share = share;
+    correlation
+}
+
+/// Between-device sd of the mean location score: the variance of the devices' means less what chance gives them, at its upper
+/// 95 % bound. `None` with fewer than [`DEVICES_MIN`] devices.
+fn omega(feature: &FeatureBaseline, blocks: &[Block]) -> Option<f64> {
+    let tables = tables(feature);
+    if !tables[0].families().any(|family| family == Family::Location) {
+        return Some(0.0);
+    }
+    let sums = sums(&tables, Family::Location, blocks);
+    let devices: Vec<Sum> = sums
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|blocks| {
+            let mut sum = Sum::default();
+            blocks.iter().for_each(|(_, block)| sum.add(*block));
+            sum
+        })
+        .filter(|sum| sum.n >= DEVICE_ROWS_MIN as f64)
+        .collect();
+    if devices.len() < DEVICES_MIN {
+        return None;
+    }
+    let count = devices.len() as f64;
+    let mean = devices.iter().map(Sum::mean).sum::<f64>() / count;
+    let spread = devices.iter().map(|d| (d.mean() - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let chance = devices.iter().map(|d| feature.phi.location / d.n).sum::<f64>() / count;
+    let low = ChiSquared::new(count - 1.0).map_or(1.0, |chi| chi.inverse_cdf(0.05));
+    Some((spread * (count - 1.0) / low - chance).max(0.0).sqrt())
+}
+
+/// Counts by season slot, when the hours' mean location scores differ more between slots than between the days of one slot.
+fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Season> {
+    let Some((of_row, slots)) = order.slots.as_ref().map(|s| (&s.of_row, s.count)) else { return None };
+    let scores = Scores::new(feature);
+    if !scores.families().any(|family| family == Family::Location) {
+        return None;
+    }
+    let mut hours: BTreeMap<(usize, u64), Sketch> = BTreeMap::new();
+    for (&value, &(slot, day)) in values.iter().zip(of_row) {
+        let sketch = hours.entry((slot, day)).or_insert_with(|| Sketch::new(feature.cells.len()));
+        sketch.add(&feature.cells, value);
+    }
+    let mut means = vec![Vec::new(); slots];
+    let mut counted: Vec<Sketch> = (0..slots).map(|_| Sketch::new(feature.cells.len())).collect();
+    for ((slot, _), sketch) in &hours {
+        means[*slot].extend((sketch.n() > 0).then(|| scores.sum(Family::Location, sketch.counts(), 0).mean()));
+        counted[*slot].merge(sketch).ok()?;
+    }
+    let used = means.iter().filter(|m| !m.is_empty()).count();
+    // Slots that training hardly saw would be watched against next to nothing.
+    (slots_differ(&means) && used * 4 >= slots * 3).then(|| Season {
+        slots: counted
+            .iter()
+            .map(|s| SeasonSlot {
+                counts: s.counts().iter().copied().collect::<List<u32, _>>(),
+                missing: s.missing() + s.non_finite(),
+            })
+            .collect(),
+    })
+}
+
+/// One-way analysis of variance: whether the groups' means differ, at [`SEASON_ALPHA`].
+fn slots_differ(groups: &[Vec<f64>]) -> bool {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let all: Vec<f64> = groups.iter().flatten().copied().collect();
+    let used = groups.iter().filter(|g| !g.is_empty()).count();
+    if used < 2 || all.len() <= used {
+        return false;
+    }
+    let grand = mean(&all);
+    let between: f64 = groups.iter().map(|g| g.len() as f64 * (mean(g) - grand).powi(2)).sum();
+    let within: f64 = groups.iter().map(|g| g.iter().map(|x| (x - mean(g)).powi(2)).sum::<f64>()).sum();
+    let degrees = ((used - 1) as f64, (all.len() - used) as f64);
+    let f = (between / degrees.0) / (within / degrees.1).max(f64::MIN_POSITIVE);
+    FisherSnedecor::new(degrees.0, degrees.1).is_ok_and(|law| law.sf(f) < SEASON_ALPHA)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::{Options, Table, build};
+    use driftline_shared::manifest::Task;
+
+    /// Evenly spread values in (-0.5, 0.5), neighbours far apart.
+    fn even(i: usize) -> f32 {
+        (((i as f64 + 0.5) * 0.618_033_988_749_895).fract() - 0.5) as f32
+    }
+
+    fn feature(rows: usize, value: impl Fn(usize) -> f32, times: &[u64], devices: &[u32]) -> FeatureBaseline {
+        let inputs: Vec<Vec<f32>> = (0..rows).map(|i| vec![value(i)]).collect();
+        let table = Table {
+            names: &["x".to_owned()],
+            units: &[],
+            inputs: &inputs,
+            outputs: &[],
+            task: &Task::Regression(0),
+            times,
+            devices,
+        };
+        let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
+        build(&table, options).expect("a sound table").baseline.features.remove(0)
+    }
+
+    #[test]
+    fn devices_that_differ_give_omega() {
+        let devices: Vec<u32> = (0..6_000).map(|i| (i % 10) as u32).collect();
+        // Offsets of -4.5 to 4.5 tenths of the sd 0.289: sd of the offsets 0.3 of it.
+        let with = |step: f32| {
+            let offset = move |i: usize| ((i % 10) as f32 - 4.5) * step;
+            feature(6_000, move |i| even(i / 10 * 7 + i % 10) + offset(i), &[], &devices).omega.expect("ten devices")
+        };
+        let (same, differ) = (with(0.0), with(0.0289));
+        assert!(same < 0.1, "{same}");
+        // 0.3 sd, raised to the upper bound for nine degrees of freedom (times 1.64); the mixture's own sd is a little larger.
+        assert!((0.35..0.6).contains(&differ), "{differ}");
+        assert_eq!(feature(400, even, &[], &devices[..400].iter().map(|d| d % 3).collect::<Vec<_>>()).omega, None);
+    }
+
+    #[test]
+    fn a_daily_wave_makes_24_slots_and_leaves_phi_small() {
+        let times: Vec<u64> = (0..6_000).map(|i| i * 60_000 * 2).collect();
+        let wave = |i: usize| even(i) + (i as f32 / 720.0 * std::f32::consts::TAU).sin();
+        let with = feature(6_000, wave, &times, &[]);
+        let without = feature(6_000, wave, &[], &[]);
+        assert_eq!(with.season.as_ref().map(|s| s.slots.len()), Some(24));
+        assert!(with.phi.location < 10.0 && without.phi.location > 100.0, "{:?} {:?}", with.phi, without.phi);
+        assert_eq!(feature(6_000, even, &times, &[]).season, None, "no wave, no season");
+    }
+}
