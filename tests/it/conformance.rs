@@ -7,7 +7,8 @@ use crate::fleet::root;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::bet;
 use driftline_shared::drift::scores::{Family, Points, Scores};
-use driftline_shared::drift::{distance, normal, variance};
+use driftline_shared::drift::distance::Convention;
+use driftline_shared::drift::{normal, transport, variance};
 use driftline_shared::sketch::{Cells, Moments};
 use driftline_tests::normal::features;
 use serde_json::Value;
@@ -45,12 +46,12 @@ fn compare(case: &Value) -> Option<f64> {
             let quantile = ChiSquared::new(number("dof")).expect("a distribution").inverse_cdf(0.05);
             error(quantile, number("value"), 1e-6)
         }
-        "psi_jeffreys" => error(distance::psi(&pair().0, &pair().1), number("value"), 1e-12),
-        "js2_distance" => error(distance::js(&pair().0, &pair().1), number("value"), 1e-7),
-        "ks_d" => error(distance::ks(&pair().0, &pair().1), number("value"), 1e-12),
+        "psi_jeffreys" => error(Convention::PSI.of(&pair().0, &pair().1), number("value"), 1e-12),
+        "js2_distance" => error(Convention::JS.of(&pair().0, &pair().1), number("value"), 1e-7),
+        "ks_d" => error(Convention::KS.of(&pair().0, &pair().1), number("value"), 1e-12),
         "w1_spread" => {
             let (p, q) = pair();
-            let found = distance::w1(&floats(&case["edges"]), &p, &q, number("low") as f32, number("high") as f32);
+            let found = transport::w1(&floats(&case["edges"]), &p, &q, number("low") as f32, number("high") as f32);
             error(found, number("value"), 1e-9)
         }
         "scores" => {

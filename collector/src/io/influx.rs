@@ -8,7 +8,7 @@ use crate::collector::Collector;
 use crate::config::Influx;
 use crate::history::Group;
 use crate::record::Write;
-use driftline_shared::drift::distance;
+use driftline_shared::drift::distance::Convention;
 use futures_util::stream;
 use influxdb2::models::DataPoint;
 use influxdb2::{Client, ClientBuilder};
@@ -131,7 +131,7 @@ fn points(core: &Collector, write: &Write) -> Vec<DataPoint> {
                     .field("sd", m.sd())
                     .field("min", f64::from(m.min))
                     .field("max", f64::from(m.max))
-                    .field("js", distance::js(&feature.counts, sketch.counts()));
+                    .field("js", Convention::JS.of(&feature.counts, sketch.counts()));
             }
             point.timestamp(time).build().ok()
         };

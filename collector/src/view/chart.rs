@@ -7,7 +7,7 @@ use crate::incident::Incident;
 use crate::release::Release;
 use crate::rollout::machine::Activity;
 use driftline_shared::baseline::FeatureBaseline;
-use driftline_shared::drift::distance;
+use driftline_shared::drift::distance::Convention;
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::{Name, WallMs};
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ fn distance(feature: &FeatureBaseline, counts: &[u32]) -> Option<f64> {
     if n < READINGS_MIN || counts.len() != feature.counts.len() {
         return None;
     }
-    let js = distance::js(&feature.counts, counts);
+    let js = Convention::JS.of(&feature.counts, counts);
     let by_chance = (feature.counts.len() - 1) as f64 / (8.0 * std::f64::consts::LN_2)
         * (1.0 / n + 1.0 / feature.rows().max(1) as f64);
     Some((js * js - by_chance).max(0.0).sqrt())

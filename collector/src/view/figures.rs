@@ -5,7 +5,8 @@ use crate::explain::number;
 use crate::history::{Group, Merged};
 use crate::incident::{Change, Incident, Scope};
 use crate::release::Release;
-use driftline_shared::drift::distance;
+use driftline_shared::drift::distance::Convention;
+use driftline_shared::drift::transport;
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ impl View<'_> {
             .filter_map(|(name, moved)| {
                 let feature = &release.baseline.features[release.feature(name)?];
                 let figures = moved.now.as_ref().filter(|f| f.counts.len() == feature.cells.len())?;
-                let difference = distance::js(&feature.counts, &figures.counts);
+                let difference = Convention::JS.of(&feature.counts, &figures.counts);
                 let text = match feature.cells {
                     Cells::Edges(_) if moved.change != Change::Missing => {
                         number::change(figures.mean - feature.mean, feature.unit.as_str())
@@ -122,12 +123,12 @@ impl View<'_> {
         if let (Some(feature), Some(now)) = (feature, &main.now)
             && now.counts.len() == feature.cells.len()
         {
-            row("expert-js", format!("{:.4}", distance::js(&feature.counts, &now.counts)));
-            row("expert-psi", format!("{:.4}", distance::psi(&feature.counts, &now.counts)));
+            row("expert-js", format!("{:.4}", Convention::JS.of(&feature.counts, &now.counts)));
+            row("expert-psi", format!("{:.4}", Convention::PSI.of(&feature.counts, &now.counts)));
             if let Cells::Edges(edges) = &feature.cells {
                 let (low, high) = (feature.min.min(now.min), feature.max.max(now.max));
-                row("expert-ks", format!("{:.4}", distance::ks(&feature.counts, &now.counts)));
-                let w1 = distance::w1(edges, &feature.counts, &now.counts, low, high);
+                row("expert-ks", format!("{:.4}", Convention::KS.of(&feature.counts, &now.counts)));
+                let w1 = transport::w1(edges, &feature.counts, &now.counts, low, high);
                 row("expert-w1", number::with_unit(&number::significant(w1, 4), feature.unit.as_str()));
             }
             row("expert-n", number::count(now.counts.iter().map(|&c| u64::from(c)).sum()));
