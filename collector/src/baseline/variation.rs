@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
 const BLOCKS_MIN: usize = 10;
+/// Below so many blocks their variance is too uncertain to stand alone.
+const BLOCKS_FEW: usize = 50;
 /// Fewest devices that say how much devices differ.
 pub const DEVICES_MIN: usize = 5;
 /// Fewest rows of a device that count for it.
@@ -94,6 +96,9 @@ pub fn estimate(
     let mut correlation = 0.0;
     if !independent {
         correlation = estimate_phi(feature, &blocks, n);
+        if blocks.len() < BLOCKS_FEW {
+            raise_phi(feature, autoregressive(feature, values, order));
+        }
     }
     if let Some(season) = season(feature, values, order) {
         feature.season = Some(season);
@@ -207,7 +212,42 @@ fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f6
         }
     }
     feature.phi.share = share;
+    raise_phi(feature, 1.0);
     correlation
+}
+
+/// What phi is if neighbouring readings' scores are a Gaussian AR(1) series: (1+ρ)/(1-ρ) for the upper 95 % bound of their
+/// correlation ρ, whose variance is (1-ρ²)/N. Readings are many where blocks are few.
+fn autoregressive(feature: &FeatureBaseline, values: &[f32], order: &Order) -> f64 {
+    let scores: Vec<f64> = Scores::new(feature).points(Family::Location).iter().map(|(_, g)| g).collect();
+    let score = |row: &usize| values[*row].is_finite().then(|| scores.get(feature.cells.of(values[*row])).copied()).flatten();
+    let (mut product, mut square, mut n) = (0.0, 0.0, 0.0);
+    for rows in &order.devices {
+        for pair in rows.windows(2) {
+            if let (Some(a), Some(b)) = (score(&pair[0]), score(&pair[1])) {
+                product += a * b;
+                square += 0.5 * (a * a + b * b);
+                n += 1.0;
+            }
+        }
+    }
+    if n < 2.0 || square <= 0.0 {
+        return 1.0;
+    }
+    let rho: f64 = product / square;
+    let upper = (rho + 1.645 * ((1.0 - rho * rho).max(0.0) / n).sqrt()).clamp(0.0, 0.999);
+    (1.0 + upper) / (1.0 - upper)
+}
+
+/// Makes phi of the level at least `location`, and the others what follows from it.
+fn raise_phi(feature: &mut FeatureBaseline, location: f64) {
+    let phi = &mut feature.phi;
+    phi.location = phi.location.max(location);
+    // Rare cells are hit too seldom to show how they clump, and squares too unevenly: they repeat at least as those of a
+    // Gaussian AR(1) series with this phi of its level, ρ = (φ-1)/(φ+1), for which squares have (1+ρ²)/(1-ρ²).
+    phi.scale = phi.scale.max((phi.location * phi.location + 1.0) / (2.0 * phi.location));
+    phi.top = phi.top.max(phi.bottom).max(phi.scale);
+    phi.bottom = phi.top;
 }
 
 /// Between-device sd of the mean location score: the variance of the devices' means less what chance gives them, at its upper

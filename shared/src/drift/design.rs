@@ -18,9 +18,12 @@ const REFERENCE_RISK: f64 = 0.01;
 const SHIFT_MAX: f64 = 1.6;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
+/// Shares up to this are counted as rare events, which come in clumps where neighbouring readings repeat each other.
+const RARE_MAX: f64 = 0.25;
 /// A shift whose tilted mean would lie this close to the largest score cannot be bet on.
 const REACH: f64 = 0.95;
 
+const Z: f64 = match option_env!("DLZ") { Some(s) => (s.as_bytes()[0] - b'0') as f64 + 0.1 * (s.as_bytes()[2] - b'0') as f64, None => 3.84 };
 /// Under which circumstances a stream of windows is watched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Circumstances {
@@ -121,7 +124,11 @@ impl Design {
             let mut frame = frame(feature, scores, family, at);
             frame.first = design.components.len();
             for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n) {
-                if let Some(component) = bet(&scores.points(family), family, sign, weight, shift, frame.tau) {
+                let found = match scores.share(family) {
+                    Some(p) if p <= RARE_MAX => rare_bet(p, family, weight, shift, &frame),
+                    _ => bet(&scores.points(family), family, sign, weight, shift, frame.tau),
+                };
+                if let Some(component) = found {
                     design.push(component, frame.phi);
                 }
             }
@@ -164,11 +171,12 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
 fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circumstances) -> Frame {
     let phi = phi_of(feature, family);
     let z = normal::quantile(1.0 - REFERENCE_RISK / (2.0 * 4.0 * at.features.max(1) as f64));
+    let ztau = Z;
     let offset = if family.has_level() { feature.spread() / sqrt(at.devices.max(1.0)) } else { 0.0 };
     let prior = phi / scores.rows().max(1.0) + offset * offset;
     let own = if family.has_level() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
-    let tau = z * sd + feature.tolerance;
+    let tau = ztau * sd + feature.tolerance;
     Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, end: 0 }
 }
 
@@ -219,6 +227,27 @@ pub fn bet(points: &Points, family: Family, sign: f64, weight: f64, shift: f64, 
     let high = tilt(&points, tau + shift, low + shift)?;
     let psi = log_mgf(&points, high) - log_mgf(&points, low);
     Some(Component { family, sign, weight, shift, lambda: high - low, psi })
+}
+
+/// A bet that something of share `p` became more frequent. Where readings repeat each other its hits come in clumps, and dividing
+/// the stake by phi is not enough: a clump's size has an exponential tail. So the price is that of a Pólya-Aeppli law (Poisson
+/// clumps of geometric size; Johnson, Kemp, Kotz, *Univariate Discrete Distributions*, 9.7) with the tolerated share and the same
+/// phi = 2m - 1, m the mean clump: ln e = s·hits - n·p0·(eˢ - 1)/(m - (m - 1)eˢ), with the s that wins most at p1. For m = 1 it
+/// is Poisson's, which a binomial count never exceeds.
+fn rare_bet(p: f64, family: Family, weight: f64, shift: f64, frame: &Frame) -> Option<Component> {
+    let sd = sqrt(p * (1.0 - p));
+    let (p0, p1) = (p + frame.tau * sd, p + (frame.tau + shift) * sd);
+    if p1 >= REACH {
+        return None;
+    }
+    let m = 0.5 * (frame.phi + 1.0);
+    let rise = sqrt(p1 / p0);
+    // The slope of the price at s is p1: a quadratic in exp(s/2).
+    let root = if m - 1.0 < 1e-9 { rise } else { (sqrt(1.0 + 4.0 * rise * rise * m * (m - 1.0)) - 1.0) / (2.0 * rise * (m - 1.0)) };
+    let growth = root * root;
+    let (s, price) = (log(growth), p0 * (growth - 1.0) / (m - (m - 1.0) * growth));
+    // hits = sd·S + n·p, and a component's stake is divided by phi.
+    Some(Component { family, sign: 1.0, weight, shift, lambda: s * sd * frame.phi, psi: (price - s * p) * frame.phi })
 }
 
 /// A(θ) = ln Σ p exp(θ g), with the largest exponent taken out.

@@ -15,11 +15,17 @@ use crate::list::List;
 const EVIDENCE_MAX: f32 = 1e30;
 /// Calm windows in a row before a latched alarm is let go.
 pub const CALM_WINDOWS: u32 = 5;
+/// And at most, however small the change was.
+const CALM_WINDOWS_MAX: u32 = 500;
+/// Standard error of the calm windows' mean, as a share of the change that was alarmed about.
+const CALM_SHARE: f64 = 0.2;
 /// One-sided normal quantile for "back within tolerance".
 const CALM_Z: f64 = 1.645;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
+/// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
+pub const OWN_WINDOWS: u32 = 200;
 /// The own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
 const LEARN_BELOW: f64 = 3.0;
 
@@ -62,6 +68,7 @@ pub type View = List<Compared, FAMILIES_MAX>;
 /// What a stream showed while it was calm.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Own {
+    windows: u32,
     n: f64,
     location: f64,
     scale: f64,
@@ -92,7 +99,7 @@ pub struct Detector {
 pub struct Latch {
     /// The first alarm.
     pub alarm: Alarm,
-    /// Mean of the family's score in the window that alarmed, in the alarm's direction, in sd of the score.
+    /// Mean of the family's score since the onset, in the alarm's direction, in sd of the score.
     pub effect: f64,
     /// Windows in a row that looked calm.
     pub calm: u32,
@@ -148,11 +155,11 @@ impl Detector {
             latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(held));
         }
         if total >= threshold {
-            self.alarm(design, &seen, threshold, &mut step);
+            self.alarm(design, &seen, slot, threshold, &mut step);
         } else {
             step.cleared = self.let_go(design, &seen);
         }
-        if self.latch.is_none() && held < LEARN_BELOW {
+        if self.latch.is_none() && held < LEARN_BELOW && self.own.windows < OWN_WINDOWS {
             self.learn(design, window);
         }
         step
@@ -166,6 +173,7 @@ impl Detector {
     }
 
     fn learn(&mut self, design: &Design, window: &[Compared]) {
+        self.own.windows += 1;
         for (frame, compared) in design.frames.iter().zip(window) {
             if let Some(sum) = self.own.sum(frame.family) {
                 *sum += compared.sum;
@@ -176,16 +184,34 @@ impl Detector {
         }
     }
 
-    fn alarm(&mut self, design: &Design, seen: &[Compared], threshold: f64, step: &mut Step) {
+    fn alarm(&mut self, design: &Design, seen: &[Compared], slot: u64, threshold: f64, step: &mut Step) {
         let alarm = self.name(design, threshold, step.log_evidence);
         self.grown = [0.0; COMPONENTS_MAX];
         if let Some(latch) = &mut self.latch {
             (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
         } else if let Some(alarm) = alarm {
-            let place = design.frames.iter().position(|frame| frame.family == alarm.family);
-            let effect = place.and_then(|at| seen.get(at)).map_or(0.0, |c| towards(c, alarm.sign) / c.n.max(1.0));
+            let effect = self.effect(design, seen, &alarm, slot);
             self.latch = Some(Latch { alarm, effect, calm: 0, calm_n: 0.0, calm_sum: 0.0 });
             step.raised = Some(alarm);
+        }
+    }
+
+    /// The mean score since the onset. The winning component's CUSUM knows the sum: ln C = (lambda·S - n·psi)/phi since its reset.
+    /// Where it has reached its ceiling, the last window's mean must do.
+    fn effect(&self, design: &Design, seen: &[Compared], alarm: &Alarm, slot: u64) -> f64 {
+        let found = design.frames.iter().zip(seen).find(|(frame, _)| frame.family == alarm.family);
+        let Some((frame, compared)) = found.filter(|(_, compared)| compared.n > 0.0) else { return 0.0 };
+        let now = towards(compared, alarm.sign) / compared.n;
+        let n = compared.n * (slot.saturating_sub(alarm.onset) + 1) as f64;
+        let best = (frame.first..frame.end)
+            .filter(|&i| design.components[i].sign == alarm.sign && self.reset[i] == alarm.onset)
+            .max_by(|&a, &b| self.cusum[a].total_cmp(&self.cusum[b]));
+        match best {
+            Some(i) if self.cusum[i] < EVIDENCE_MAX => {
+                let (slope, price) = (f64::from(design.slope[i]), f64::from(design.price[i]));
+                (libm::log(f64::from(self.cusum[i])) / n + price) / slope
+            }
+            _ => now,
         }
     }
 
@@ -255,7 +281,9 @@ impl Detector {
         latch.calm += 1;
         latch.calm_n += compared.n;
         latch.calm_sum += towards;
-        if latch.calm < CALM_WINDOWS {
+        // A small change is told from none only by more readings.
+        let sure = libm::sqrt(frame.phi / latch.calm_n) <= CALM_SHARE * (latch.effect - frame.tau).max(frame.tau);
+        if latch.calm < CALM_WINDOWS || !(sure || latch.calm >= CALM_WINDOWS_MAX) {
             return false;
         }
         let within = latch.calm_sum / latch.calm_n <= frame.tau + CALM_Z * libm::sqrt(frame.phi / latch.calm_n);

@@ -150,15 +150,25 @@ impl Scores {
             .chain(core::iter::once(Family::Missing))
     }
 
+    /// The share of what a family counts, for those that count one thing.
+    pub fn share(&self, family: Family) -> Option<f64> {
+        match family {
+            Family::Location | Family::Scale => None,
+            Family::Top => Some(self.p[self.cells - 1]),
+            Family::Bottom => Some(self.p[0]),
+            Family::Missing => Some(self.p_missing),
+            Family::Category(k) => Some(self.p[usize::from(k)]),
+        }
+    }
+
     /// Shares and scores of the points a family's score lives on: the cells, or two points for an indicator.
     pub fn points(&self, family: Family) -> Points {
         match family {
-            Family::Location => Points::cells(self.cells, &self.p, &self.location),
             Family::Scale => Points::cells(self.cells, &self.p, &self.scale),
-            Family::Top => Points::indicator(self.p[self.cells - 1]),
-            Family::Bottom => Points::indicator(self.p[0]),
-            Family::Missing => Points::indicator(self.p_missing),
-            Family::Category(k) => Points::indicator(self.p[usize::from(k)]),
+            other => match self.share(other) {
+                Some(share) => Points::indicator(share),
+                None => Points::cells(self.cells, &self.p, &self.location),
+            },
         }
     }
 
