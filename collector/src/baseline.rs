@@ -236,7 +236,7 @@ fn describe(
 
 /// Edges at the quantiles of sorted values (the value at rank ceil(q·n)), equal ones once. Where the outermost edge is the
 /// smallest or largest value itself, as with few distinct values, it is set so that the outer cell holds only what lies beyond.
-fn edges(sorted: &[f32]) -> List<f32, { CELLS_MAX - 1 }> {
+pub(crate) fn edges(sorted: &[f32]) -> List<f32, { CELLS_MAX - 1 }> {
     let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return List::default() };
     let rank = |q: f64| ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1;
     let mut edges: Vec<f32> = QUANTILES.iter().map(|&q| sorted[rank(q)]).collect();

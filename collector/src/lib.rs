@@ -18,6 +18,7 @@ pub mod record;
 pub mod rollout;
 
 pub mod baseline;
+pub mod compare;
 pub mod explain;
 pub mod view;
 

@@ -1,11 +1,12 @@
 //! The command line. Data goes to standard output, everything else to standard error; exit codes are those of [`EXIT_CODES`].
 //!
-//! Every command but `serve`, `demo` and `baselines create` asks a running collector over its HTTP API ([`client`]).
+//! Every command but `serve`, `demo`, `baselines create` and `compare` asks a running collector over its HTTP API ([`client`]).
 
 #![allow(clippy::disallowed_methods, reason = "clocks are read here and nowhere else")]
 
 mod baselines;
 mod client;
+mod compare;
 mod demo;
 mod devices;
 mod incidents;
@@ -66,6 +67,8 @@ enum Command {
     /// What was normal
     #[command(subcommand)]
     Baselines(Baselines),
+    /// The numbers of other tools, from two CSV files or cases in JSON
+    Compare(compare::Args),
     /// Model releases
     #[command(subcommand)]
     Models(models::Command),
@@ -105,6 +108,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Status => status::run(&client()?, &output),
         Command::Baselines(Baselines::Create(args)) => baselines::create(&args),
+        Command::Compare(args) => compare::run(&args, &output),
         Command::Models(command) => models::run(&command, &client()?, &output),
         Command::Devices(devices::Command::List) => devices::list(&client()?, &output),
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),

@@ -126,11 +126,28 @@ impl Convention {
     /// the formula has it.
     pub fn of<C: Count>(&self, reference: &[C], current: &[C]) -> f64 {
         let cells = reference.len().min(current.len());
-        let (reference, current) = (Side::new(&reference[..cells], self.zero), Side::new(&current[..cells], self.zero));
+        let total = |counts: &[C]| pairwise(cells, &|i| counts[i].number());
+        let side = |counts, total| Side::new(counts, self.zero, total);
+        self.between(&side(&reference[..cells], total(reference)), &side(&current[..cells], total(current)))
+    }
+
+    /// The same from shares, which are taken as they are. No figure that depends on how many samples there were.
+    pub fn of_shares(&self, p: &[f64], q: &[f64]) -> f64 {
+        let cells = p.len().min(q.len());
+        self.between(&Side::new(&p[..cells], self.zero, 1.0), &Side::new(&q[..cells], self.zero, 1.0))
+    }
+
+    fn between<C: Count>(&self, reference: &Side<'_, C>, current: &Side<'_, C>) -> f64 {
+        let cells = reference.counts.len();
         let (p, q) = (|i| reference.share(i), |i| current.share(i));
         let value = match self.metric {
             Metric::Psi => pairwise(cells, &|i| (p(i) - q(i)) * log(p(i) / q(i))),
-            Metric::Js => return js(&reference, &current, self.base),
+            Metric::Js => {
+                let divergence = js(reference, current, self.base);
+                // Rounding may leave a sum just below nothing; other tools answer NaN then.
+                let divergence = if self.edges == Edges::Baseline && divergence < 0.0 { 0.0 } else { divergence };
+                return sqrt(divergence);
+            }
             Metric::Kl => {
                 let (of_p, of_q) = (pairwise(cells, &p), pairwise(cells, &q));
                 pairwise(cells, &|i| relative_entropy(p(i) / of_p, q(i) / of_q))
@@ -138,14 +155,14 @@ impl Convention {
             Metric::Hellinger => {
                 return sqrt(pairwise(cells, &|i| square(sqrt(p(i)) - sqrt(q(i))))) / sqrt(2.0);
             }
-            Metric::ChiSquare => return pairwise(cells, &|i| chi_square(current.count(i), expected(&reference, &current, i))),
-            Metric::G => pairwise(cells, &|i| 2.0 * g(current.count(i), expected(&reference, &current, i))),
-            Metric::LInfinity => return l_infinity(&reference, &current),
+            Metric::ChiSquare => return pairwise(cells, &|i| chi_square(current.count(i), expected(reference, current, i))),
+            Metric::G => pairwise(cells, &|i| 2.0 * g(current.count(i), expected(reference, current, i))),
+            Metric::LInfinity => return l_infinity(reference, current),
             Metric::LInfinityRobust => {
                 let (n, m) = (reference.total, current.total);
-                return (l_infinity(&reference, &current) - ROBUST_FACTOR * sqrt((n + m) / (n * m))).max(0.0);
+                return (l_infinity(reference, current) - ROBUST_FACTOR * sqrt((n + m) / (n * m))).max(0.0);
             }
-            Metric::KsD => return ks_d(&reference, &current),
+            Metric::KsD => return ks_d(reference, current),
             Metric::TotalVariation => return 0.5 * pairwise(cells, &|i| fabs(p(i) - q(i))),
         };
         self.base.ln().map_or(value, |ln| value / ln)
@@ -186,8 +203,7 @@ struct Side<'a, C> {
 }
 
 impl<'a, C: Count> Side<'a, C> {
-    fn new(counts: &'a [C], zero: ZeroPolicy) -> Self {
-        let total = pairwise(counts.len(), &|i| counts[i].number());
+    fn new(counts: &'a [C], zero: ZeroPolicy, total: f64) -> Self {
         let empty = match zero {
             ZeroPolicy::Evidently => {
                 let occupied = counts.iter().map(|c| c.number() / total).filter(|&p| p != 0.0);
@@ -228,7 +244,7 @@ impl<'a, C: Count> Side<'a, C> {
     }
 }
 
-/// The Jensen-Shannon distance as scipy has it: shares renormalised, each side's sum apart, both divided by the logarithm.
+/// The Jensen-Shannon divergence as scipy has it: shares renormalised, each side's sum apart, both divided by the logarithm.
 fn js<C: Count>(reference: &Side<'_, C>, current: &Side<'_, C>, base: Base) -> f64 {
     let cells = reference.counts.len();
     let (of_p, of_q) = (pairwise(cells, &|i| reference.share(i)), pairwise(cells, &|i| current.share(i)));
@@ -237,9 +253,7 @@ fn js<C: Count>(reference: &Side<'_, C>, current: &Side<'_, C>, base: Base) -> f
     let middle = |i| (p(i) + q(i)) / 2.0;
     let sum = pairwise(cells, &|i| relative_entropy(p(i), middle(i)))
         + pairwise(cells, &|i| relative_entropy(q(i), middle(i)));
-    let sum = base.ln().map_or(sum, |ln| sum / ln);
-    // Rounding may leave a sum just below nothing; a NaN stays one.
-    sqrt(if sum < 0.0 { 0.0 } else { sum / 2.0 })
+    base.ln().map_or(sum, |ln| sum / ln) / 2.0
 }
 
 fn l_infinity<C: Count>(reference: &Side<'_, C>, current: &Side<'_, C>) -> f64 {

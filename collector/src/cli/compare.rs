@@ -1,0 +1,299 @@
+//! `driftline compare`: the numbers of other tools from two CSV files, or from cases as lines of JSON. Asks no collector.
+//!
+//! Files: every column that both have, or those named, each with its figure, a sentence and the convention behind it. Cases: one
+//! answer per line, in order, whatever is wrong with a line is said in its own answer; answers leave before the next read could
+//! block, so that a program can hold a conversation.
+
+use super::output::{Output, text};
+use anyhow::{Context, Result, bail};
+use driftline_collector::compare::case::{LINE_BYTES_MAX, figure_json, line, refused};
+use driftline_collector::compare::sample::Sample;
+use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer, default_metric};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Most rows of a file.
+const ROWS_MAX: usize = 10_000_000;
+
+/// Options of `driftline compare`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// CSV file that was normal, with a header line
+    #[arg(long, requires = "current")]
+    reference: Option<PathBuf>,
+    /// CSV file to compare with it
+    #[arg(long, required_unless_present = "cases")]
+    current: Option<PathBuf>,
+    /// Column to compare, repeatable [default: all that both files have]
+    #[arg(long = "column", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Figure, such as psi, js_distance, ks_2samp, wasserstein1 (docs/compare.md) [default: the tool's own choice per column]
+    #[arg(long)]
+    metric: Option<String>,
+    /// Whose convention: driftline, scipy, evidently, nannyml, deequ, deepchecks, scouter or river
+    #[arg(long = "as", default_value = "driftline")]
+    tool: String,
+    /// Parameter of the figure as NAME=VALUE, repeatable
+    #[arg(long = "param")]
+    params: Vec<String>,
+    /// File of cases, one JSON object per line; - for standard input
+    #[arg(conflicts_with_all = ["reference", "current"])]
+    cases: Option<PathBuf>,
+}
+
+/// Compares.
+pub fn run(args: &Args, output: &Output) -> Result<ExitCode> {
+    if let Some(cases) = &args.cases {
+        if cases.as_os_str() == "-" {
+            answer_all(BufReader::new(std::io::stdin().lock()))?;
+        } else {
+            answer_all(BufReader::new(open(cases)?))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    files(args, output)
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("{} cannot be opened", path.display()))
+}
+
+fn answer_all(mut cases: BufReader<impl Read>) -> Result<()> {
+    let mut answers = BufWriter::new(std::io::stdout().lock());
+    let mut bytes = Vec::new();
+    loop {
+        if cases.buffer().is_empty() {
+            delivered(answers.flush())?;
+        }
+        bytes.clear();
+        let limit = LINE_BYTES_MAX as u64 + 1;
+        if cases.by_ref().take(limit).read_until(b'\n', &mut bytes).context("the cases cannot be read")? == 0 {
+            return delivered(answers.flush());
+        }
+        let answered = if bytes.len() as u64 == limit && bytes.last() != Some(&b'\n') {
+            skip_line(&mut cases)?;
+            refused(&Value::Null, &Refusal::Line(format!("it is longer than {LINE_BYTES_MAX} bytes")))
+        } else {
+            match std::str::from_utf8(&bytes) {
+                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) => line(text),
+                Err(_) => refused(&Value::Null, &Refusal::Line("it is not UTF-8".into())),
+            }
+        };
+        delivered(writeln!(answers, "{answered}"))?;
+    }
+}
+
+/// Reads on to the end of a line without keeping it.
+fn skip_line(cases: &mut impl BufRead) -> Result<()> {
+    loop {
+        let buffer = cases.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let (end, used) = match buffer.iter().position(|&b| b == b'\n') {
+            Some(at) => (true, at + 1),
+            None => (false, buffer.len()),
+        };
+        cases.consume(used);
+        if end {
+            return Ok(());
+        }
+    }
+}
+
+fn delivered(written: std::io::Result<()>) -> Result<()> {
+    match written {
+        // Whoever reads has enough.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+/// The columns of a CSV file: names, and values as they stand there.
+struct Table {
+    names: Vec<String>,
+    rows: Vec<csv::StringRecord>,
+}
+
+impl Table {
+    fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
+        let names = reader.headers().with_context(|| format!("{shown} has no header line"))?.iter().map(str::to_owned).collect();
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            if rows.len() == ROWS_MAX {
+                bail!("{shown} has more than {ROWS_MAX} rows");
+            }
+            rows.push(record.with_context(|| format!("{shown} is not a CSV file"))?);
+        }
+        Ok(Self { names, rows })
+    }
+
+    fn column(&self, name: &str) -> Option<Sample> {
+        let at = self.names.iter().position(|n| n == name)?;
+        // A row that ends early has nothing there.
+        Some(Sample::from_texts(self.rows.iter().map(|row| row.get(at).unwrap_or(""))))
+    }
+}
+
+fn files(args: &Args, output: &Output) -> Result<ExitCode> {
+    let tool = Tool::by_name(&args.tool).ok_or_else(|| Refusal::Tool(args.tool.clone()))?;
+    let metric = args.metric.as_deref();
+    let metric = metric.map(|name| Metric::by_name(name).ok_or_else(|| Refusal::Metric(name.into()))).transpose()?;
+    let params = params(&args.params)?;
+    let Some(current_path) = &args.current else { bail!("--current is needed") };
+    let current = Table::read(current_path)?;
+    let reference = args.reference.as_deref().map(Table::read).transpose()?;
+    if reference.is_none() && tool != Tool::River {
+        bail!("--reference is needed: {} compares two samples", tool.name());
+    }
+    let mut columns = args.columns.clone();
+    if columns.is_empty() {
+        let common = |name: &&String| reference.as_ref().is_none_or(|r| r.names.contains(name));
+        columns = current.names.iter().filter(common).cloned().collect();
+    }
+    if columns.is_empty() {
+        bail!("the two files have no column in common");
+    }
+    let mut items = Vec::new();
+    for column in &columns {
+        let side = |table: &Table, path: &Path| {
+            table.column(column).with_context(|| format!("{} has no column {column}", path.display()))
+        };
+        let now = side(&current, current_path)?;
+        let input = match (&reference, &args.reference) {
+            (Some(table), Some(path)) => Input::samples(side(table, path)?, now),
+            _ => Input { series: Some(now), ..Input::default() },
+        };
+        let metric = metric.unwrap_or_else(|| default_metric(tool, &input));
+        let found = answer(&Request { tool, metric: Some(metric), params: params.clone(), input });
+        items.push(item(column, tool, metric, &found));
+    }
+    let failed = items.iter().filter(|item| !item["error"].is_null()).count();
+    show(&items, output)?;
+    // Columns that were not asked for by name may be of another kind.
+    let bad = failed == items.len() || (failed > 0 && !args.columns.is_empty());
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// NAME=VALUE, the value as JSON where it is some.
+fn params(given: &[String]) -> Result<Map<String, Value>> {
+    let one = |pair: &String| {
+        let (name, value) = pair.split_once('=').with_context(|| format!("{pair} is not NAME=VALUE"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+        Ok((name.to_owned(), value))
+    };
+    given.iter().map(one).collect()
+}
+
+fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal>) -> Value {
+    let mut item = json!({ "column": column, "as": tool.name(), "metric": metric.name() });
+    match found {
+        Ok(answer) => {
+            for (name, figure) in &answer.figures {
+                item[*name] = figure_json(figure);
+            }
+            item["sentence"] = json!(sentence(column, tool, metric, answer));
+            item["convention"] = answer.stated.json();
+            item["convention"]["line"] = json!(answer.stated.line());
+        }
+        Err(why) => {
+            item["error"] = json!(why.to_string());
+            item["sentence"] = json!(format!("{column} cannot be compared: {why}."));
+        }
+    }
+    item
+}
+
+/// When a tool with its default settings speaks of drift.
+enum Alarm {
+    Above(f64),
+    AtLeast(f64),
+    Below(f64),
+    AtMost(f64),
+}
+
+fn alarm(tool: Tool, metric: Metric) -> Option<Alarm> {
+    Some(match (tool, metric) {
+        (Tool::Evidently, Metric::Ks) => Alarm::AtMost(0.05),
+        (Tool::Evidently, Metric::Chisquare | Metric::Z) => Alarm::Below(0.05),
+        (Tool::Evidently, Metric::G) => Alarm::Below(0.1),
+        (Tool::Evidently, Metric::Energy) => Alarm::Above(0.1),
+        (Tool::Evidently, Metric::Psi | Metric::Js | Metric::Kl | Metric::Hellinger | Metric::WassersteinNorm) => {
+            Alarm::AtLeast(0.1)
+        }
+        (Tool::Nannyml, Metric::Contingency) => Alarm::Below(0.05),
+        (Tool::Deequ, Metric::LInfinityRobust) => Alarm::Above(0.1),
+        (Tool::Deepchecks, _) => Alarm::AtLeast(0.2),
+        _ => return None,
+    })
+}
+
+fn sentence(column: &str, tool: Tool, metric: Metric, answer: &Answer) -> String {
+    let name = tool.name();
+    if metric == Metric::Adwin || metric == Metric::PageHinkley {
+        let count = match figure_json(&answer.figures[0].1) {
+            Value::Array(at) => at.len(),
+            _ => 0,
+        };
+        return match count {
+            0 => format!("{column}: no change was detected."),
+            n => format!("{column}: {n} changes were detected."),
+        };
+    }
+    let p = answer.number("p");
+    let judged = if tool == Tool::Evidently || tool == Tool::Nannyml { p.or(answer.number("value")) } else { answer.number("value") };
+    let Some(value) = judged else { return format!("{column}: see the figures.") };
+    let (drifted, limit) = match alarm(tool, metric) {
+        Some(Alarm::Above(limit)) => (value > limit, format!("above {limit}")),
+        Some(Alarm::AtLeast(limit)) => (value >= limit, format!("{limit} or more")),
+        Some(Alarm::Below(limit)) => (value < limit, format!("below {limit}")),
+        Some(Alarm::AtMost(limit)) => (value <= limit, format!("{limit} or less")),
+        None => return format!("{column}: {} is {value:.6}; {name} has no fixed limit for it.", metric.name()),
+    };
+    let verdict = if drifted { "speaks of drift" } else { "does not speak of drift" };
+    format!("{column}: {name} {verdict}, the limit is {limit}.")
+}
+
+fn show(items: &[Value], output: &Output) -> Result<()> {
+    let number = |item: &Value, key: &str| match &item[key] {
+        Value::Number(n) => n.as_f64().map_or_else(String::new, |v| format!("{v}")),
+        Value::Array(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Value::String(s) => s.clone(),
+        _ => "–".into(),
+    };
+    if output.json {
+        return output.list("compare", &json!({ "items": items }), &[]);
+    }
+    let shown: Vec<Value> = items
+        .iter()
+        .map(|item| {
+            let key = ["d", "stat", "mmd2", "detections", "value"].into_iter().find(|key| !item[*key].is_null());
+            json!({
+                "column": item["column"],
+                "metric": format!("{} {}", text(item, "as"), text(item, "metric")),
+                "value": key.map_or_else(|| "–".into(), |key| number(item, key)),
+                "p": number(item, "p"),
+                "sentence": item["sentence"],
+                "convention": item["convention"]["line"],
+            })
+        })
+        .collect();
+    output.list(
+        "compare",
+        &json!({ "items": shown }),
+        &[
+            ("COLUMN", |v| text(v, "column")),
+            ("FIGURE", |v| text(v, "metric")),
+            ("VALUE", |v| text(v, "value")),
+            ("P", |v| text(v, "p")),
+            ("WHAT IT SAYS", |v| text(v, "sentence")),
+            ("CONVENTION", |v| text(v, "convention")),
+        ],
+    )
+}

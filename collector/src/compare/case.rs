@@ -1,0 +1,113 @@
+//! Cases as lines of JSON: `{"id":…,"as":…,"metric":…,"params":{…},"input":{…}}` in, `{"id":…,…}` out.
+//!
+//! JSON has no NaN and no infinity: both directions say them as the strings "NaN", "Infinity" and "-Infinity". Whatever is wrong
+//! with a line is an `error` in its answer; the next line is not affected.
+
+use super::{Answer, Figure, Input, Metric, Refusal, Request, Tool, answer};
+use serde_json::{Map, Value, json};
+
+/// Longest line that is read.
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Answers one line.
+pub fn line(text: &str) -> Value {
+    let case: Value = match serde_json::from_str(text) {
+        Ok(case) => case,
+        Err(e) => return refused(&Value::Null, &Refusal::Line(e.to_string())),
+    };
+    let id = case.get("id").cloned().unwrap_or(Value::Null);
+    match request(&case).and_then(|request| answer(&request)) {
+        Ok(answer) => answered(&id, &answer),
+        Err(why) => refused(&id, &why),
+    }
+}
+
+/// An answer that only says why there is none.
+pub fn refused(id: &Value, why: &Refusal) -> Value {
+    json!({ "id": id, "error": why.to_string() })
+}
+
+fn answered(id: &Value, answer: &Answer) -> Value {
+    let mut fields = Map::new();
+    fields.insert("id".into(), id.clone());
+    for (name, figure) in &answer.figures {
+        fields.insert((*name).into(), figure_json(figure));
+    }
+    Value::Object(fields)
+}
+
+/// A figure in JSON.
+pub fn figure_json(figure: &Figure) -> Value {
+    match figure {
+        Figure::Number(v) => number_json(*v),
+        Figure::Numbers(list) => list.iter().map(|&v| number_json(v)).collect(),
+        Figure::Indices(list) => json!(list),
+    }
+}
+
+/// A number in JSON, by name where JSON has none.
+pub fn number_json(v: f64) -> Value {
+    let name = if v.is_nan() {
+        "NaN"
+    } else if v == f64::INFINITY {
+        "Infinity"
+    } else if v == f64::NEG_INFINITY {
+        "-Infinity"
+    } else {
+        return json!(v);
+    };
+    json!(name)
+}
+
+/// A case as a request.
+fn request(case: &Value) -> Result<Request, Refusal> {
+    let Some(fields) = case.as_object() else {
+        return Err(Refusal::Line("it must be an object with metric and input".into()));
+    };
+    if let Some(unknown) = fields.keys().find(|k| !["id", "as", "tool", "metric", "params", "input", "want", "note"].contains(&k.as_str())) {
+        return Err(Refusal::Line(format!("there is no field {unknown}; use id, as, metric, params and input")));
+    }
+    let word = |names: [&str; 2]| match names.iter().find_map(|n| fields.get(*n)) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(s)) => Ok(Some(s.as_str())),
+        Some(_) => Err(Refusal::Line(format!("{} must be a string", names[0]))),
+    };
+    let tool = match word(["as", "tool"])? {
+        Some(name) => Tool::by_name(name).ok_or_else(|| Refusal::Tool(name.into()))?,
+        None => Tool::Driftline,
+    };
+    let metric = word(["metric", "metric"])?;
+    let metric = metric.map(|name| Metric::by_name(name).ok_or_else(|| Refusal::Metric(name.into()))).transpose()?;
+    let params = match fields.get("params") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(params)) => params.clone(),
+        Some(_) => return Err(Refusal::Line("params must be an object".into())),
+    };
+    let input = match fields.get("input") {
+        // kstwo_sf can do with its parameters.
+        None | Some(Value::Null) => Input::default(),
+        Some(input) => Input::parse(input)?,
+    };
+    Ok(Request { tool, metric, params, input })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, wanted: &Value) {
+        assert_eq!(&line(text), wanted, "{text}");
+    }
+
+    #[test]
+    fn answers_and_errors() {
+        check(r#"{"id":7,"metric":"ks_d","input":{"ref":[1,2],"cur":[3,4]}}"#, &json!({"id":7,"value":1.0,"d":1.0}));
+        check(r#"{"id":"a","as":"scipy","metric":"wasserstein1","input":{"ref":[1,null],"cur":[3]}}"#, &json!({"id":"a","value":"NaN"}));
+        let error = |text: &str| line(text)["error"].as_str().unwrap_or_default().to_owned();
+        assert!(error("{").starts_with("the line is not a case"));
+        assert!(error(r#"{"id":1,"as":"excel","metric":"psi"}"#).starts_with("there is no tool excel; choose one of driftline"));
+        assert_eq!(error(r#"{"as":"scipy","metric":"psi"}"#), "scipy has no psi; it is known to driftline, evidently, deequ, deepchecks, scouter");
+        let unknown = r#"{"as":"nannyml","metric":"js_distance","params":{"bins":3},"input":{"ref":[1,2],"cur":[3,4]}}"#;
+        assert!(error(unknown).starts_with("there is no parameter bins; this metric takes "), "{}", error(unknown));
+    }
+}

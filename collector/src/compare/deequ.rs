@@ -1,0 +1,125 @@
+//! Deequ's distances (`com.amazon.deequ.analyzers.Distance`): L-infinity simple and robust, its chi-square test with regrouped
+//! categories, and its PSI, which leaves empty cells as they are.
+//!
+//! Current is Deequ's first sample and the reference its second. Numbers are compared by their exact distribution functions; Deequ
+//! has quantile sketches there, which are exact only for small samples. SageMaker's model monitor is built on these.
+
+use super::input::Input;
+use super::params::Params;
+use super::sample::Counts;
+use super::scipy::tested;
+use super::stated::Stated;
+use super::tables::{Tested, chi2_sf};
+use super::{Answer, Metric, Refusal, evidently, ks};
+use driftline_shared::drift::distance::{self, Base, Convention, Edges, ROBUST_FACTOR, ZeroPolicy};
+
+/// What Deequ has.
+pub const METRICS: &[Metric] = &[Metric::LInfinity, Metric::LInfinityRobust, Metric::Chisquare, Metric::Psi, Metric::KsD];
+
+/// Smallest expected count of a table with more than two categories, and the share of categories that may be below it
+/// (Yates, Moore and McCabe 1999).
+const EXPECTED_MIN: f64 = 5.0;
+const EXPECTED_SHARE: f64 = 0.2;
+/// Smallest expected count with two categories (Cochran 1952).
+const EXPECTED_MIN_OF_TWO: f64 = 10.0;
+
+/// Answers as Deequ.
+pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    match metric {
+        Metric::LInfinity | Metric::LInfinityRobust | Metric::KsD => l_infinity(metric, input, params),
+        Metric::Chisquare => chisquare(input, params),
+        _ => {
+            let zero = evidently::zero(params, ZeroPolicy::Keep)?;
+            let convention = Convention { metric: distance::Metric::Psi, base: Base::E, zero, edges: Edges::Given };
+            if let Some((p, q)) = &input.shares {
+                return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
+            }
+            let counts = input.counts()?;
+            Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()))
+        }
+    }
+}
+
+/// Simple and robust at once; `value` is the one that was asked for.
+pub fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    let factor = match params.number(&["alpha"])? {
+        Some(alpha) => (-(alpha / 2.0).ln() * 1.0 / 2.0).sqrt(),
+        None => params.number(&["c", "c_alpha", "factor"])?.unwrap_or(ROBUST_FACTOR),
+    };
+    let numeric = evidently::kind(params)?;
+    let sizes = (params.number(&["n", "n_ref"])?, params.number(&["m", "n_cur"])?);
+    let pair = input.pair.as_ref().map(|pair| pair.cleaned(false));
+    let by_value = |counts: &Counts| {
+        let convention = Convention { metric: distance::Metric::LInfinity, ..Convention::KS };
+        let total = |side: &[f64]| side.iter().sum::<f64>();
+        let simple = convention.of(&counts.reference, &counts.current);
+        (simple, total(&counts.reference), total(&counts.current))
+    };
+    let (simple, n, m) = match (input.given_counts(), &input.shares, &pair) {
+        (Some(counts), ..) => by_value(&counts),
+        (None, Some((p, q)), _) => {
+            let simple = p.iter().zip(q).map(|(p, q)| (p - q).abs()).fold(0.0, f64::max);
+            (simple, f64::NAN, f64::NAN)
+        }
+        (None, None, Some(pair)) if numeric.unwrap_or(true) && pair.reference.is_numeric() => {
+            let (reference, current) = pair.numbers()?;
+            (ks::d(reference, current), reference.len() as f64, current.len() as f64)
+        }
+        (None, None, Some(pair)) => by_value(&pair.counts()),
+        _ => return Err(Refusal::input("this metric needs ref and cur, ref_counts and cur_counts, or p and q")),
+    };
+    let (n, m) = (sizes.0.unwrap_or(n), sizes.1.unwrap_or(m));
+    let correction = factor * ((n + m) / (n * m)).sqrt();
+    let robust = simple - correction;
+    let robust = if robust.is_nan() { robust } else { robust.max(0.0) };
+    if robust.is_nan() && metric == Metric::LInfinityRobust && input.shares.is_some() {
+        return Err(Refusal::input("linf_robust needs the sample sizes: give counts, or n and m with p and q"));
+    }
+    let stated = Stated::counted(format!("max |p−q| by value or max |F−G| for numbers; robust: less {factor} √((n+m)/(nm)), at least 0"), Edges::Categories);
+    let value = if metric == Metric::LInfinityRobust { robust } else { simple };
+    Ok(Answer::new(&[("robust", robust), ("simple", simple), ("value", value)], stated))
+}
+
+fn chisquare(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    let least = params.number(&["abs_threshold_yates"])?.unwrap_or(EXPECTED_MIN);
+    let share = params.number(&["perc_threshold_yates"])?.unwrap_or(EXPECTED_SHARE);
+    let least_of_two = params.number(&["abs_threshold_cochran"])?.unwrap_or(EXPECTED_MIN_OF_TWO);
+    let counts = input.counts()?;
+    let expected_total: f64 = counts.reference.iter().sum();
+    // Current categories that the reference does not know are left out.
+    let known = counts.reference.iter().zip(&counts.current).filter(|(reference, _)| **reference > 0.0);
+    let mut cells: Vec<(f64, f64)> = known.map(|(&reference, &current)| (reference, current)).collect();
+    let total: f64 = cells.iter().map(|c| c.1).sum();
+    cells.iter_mut().for_each(|cell| cell.0 = cell.0 / expected_total * total);
+    while cells.len() >= 2 {
+        let (least, may) = match cells.len() {
+            2 => (least_of_two, 0),
+            n => (least, (share * n as f64) as usize),
+        };
+        if cells.iter().filter(|cell| cell.0 < least).count() <= may {
+            break;
+        }
+        merge_smallest(&mut cells);
+    }
+    let stated = Stated::counted(
+        "current counts against the reference's scaled to the same total, rare categories merged, χ² tail with k−1 degrees of freedom",
+        Edges::Categories,
+    );
+    if cells.len() < 2 {
+        let nan = Tested { stat: f64::NAN, p: f64::NAN, dof: f64::NAN };
+        return Ok(tested(nan, f64::NAN, stated));
+    }
+    let stat = cells.iter().map(|(e, o)| (o - e).powi(2) / e).sum();
+    let dof = (cells.len() - 1) as f64;
+    let p = chi2_sf(stat, dof);
+    Ok(tested(Tested { stat, p, dof }, p, stated))
+}
+
+/// Adds the cell with the smallest expected count to the second smallest.
+fn merge_smallest(cells: &mut Vec<(f64, f64)>) {
+    let smallest = |cells: &[(f64, f64)]| (0..cells.len()).min_by(|&a, &b| cells[a].0.total_cmp(&cells[b].0)).unwrap_or(0);
+    let (expected, observed) = cells.remove(smallest(cells));
+    let next = smallest(cells);
+    cells[next].0 += expected;
+    cells[next].1 += observed;
+}

@@ -1,0 +1,96 @@
+//! Driftline's own figures: what the dashboard shows, from raw samples; and for what only another tool defines, that tool's.
+//!
+//! Numbers are counted on the cells a baseline would get from the reference. PSI and KL have half a sample in every cell (Jeffreys),
+//! Jensen-Shannon is in base 2. From shares there is nothing to add half a sample to, so empty cells stay empty.
+
+use super::edges::{self, Bins};
+use super::float;
+use super::input::Input;
+use super::params::Params;
+use super::scipy::base;
+use super::{Answer, Metric, Refusal, deepchecks, deequ, evidently, scipy, series};
+use crate::baseline;
+use driftline_shared::drift::distance::{self, Base, Convention, Edges, ZeroPolicy};
+
+/// Answers as Driftline.
+pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    use distance::Metric as Counted;
+    match metric {
+        Metric::Psi => on_cells(Counted::Psi, input, params),
+        Metric::Js => on_cells(Counted::Js, input, params),
+        Metric::Kl => on_cells(Counted::Kl, input, params),
+        Metric::Hellinger => on_cells(Counted::Hellinger, input, params),
+        Metric::TotalVariation => on_cells(Counted::TotalVariation, input, params),
+        Metric::KsD if input.pair.is_none() => on_cells(Counted::KsD, input, params),
+        Metric::LInfinity | Metric::LInfinityRobust => deequ::l_infinity(metric, input, params),
+        Metric::EmdScaled | Metric::CramersV => deepchecks::answer(metric, input, params),
+        Metric::WassersteinNorm | Metric::Z | Metric::Mmd => evidently::answer(metric, input, params),
+        // Expected counts are the reference's scaled to the current total, as the statistic on cells has it.
+        Metric::Chisquare => evidently::answer(metric, input, params),
+        Metric::Adwin | Metric::PageHinkley => series::answer(metric, input, params),
+        _ => scipy::answer(metric, input, params),
+    }
+}
+
+fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    use distance::Metric as Counted;
+    let own = if let Counted::Psi | Counted::Kl = metric { ZeroPolicy::Jeffreys } else { ZeroPolicy::Keep };
+    let base = match metric {
+        Counted::Js => base(params, Base::Two)?,
+        Counted::Kl => base(params, Base::E)?,
+        _ => Base::E,
+    };
+    let zero = if let Counted::Psi | Counted::Kl = metric { evidently::zero(params, own)? } else { own };
+    let convention = Convention { metric, base, zero, edges: Edges::Given };
+    if let Some((p, q)) = &input.shares {
+        let zero = if zero == ZeroPolicy::Jeffreys { ZeroPolicy::Keep } else { zero };
+        let convention = Convention { zero, ..convention };
+        return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
+    }
+    if let Some(counts) = input.given_counts() {
+        return Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()));
+    }
+    let numeric = evidently::kind(params)?.unwrap_or(true);
+    let rules = [("baseline", Edges::Baseline), ("sturges", Edges::SturgesJoint), ("doane", Edges::DoaneReference)];
+    let rule = params.word(&["edges", "bins"], &rules)?.unwrap_or(Edges::Baseline);
+    let pair = input.pair()?.cleaned(true);
+    if !numeric || !pair.reference.is_numeric() {
+        let counts = pair.counts();
+        let convention = Convention { edges: Edges::Categories, ..convention };
+        return Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()));
+    }
+    let (reference, current) = pair.numbers()?;
+    let (r, c) = (float::sorted(reference), float::sorted(current));
+    let counts = match rule {
+        Edges::Baseline => {
+            let narrow: Vec<f32> = r.iter().map(|&v| v as f32).collect();
+            let edges: Vec<f64> = baseline::edges(&narrow).iter().map(|&e| f64::from(e)).collect();
+            (right_closed(&r, &edges), right_closed(&c, &edges))
+        }
+        _ => {
+            let joint = if rule == Edges::SturgesJoint { [reference, current].concat() } else { reference.to_vec() };
+            let bins = if rule == Edges::SturgesJoint { Bins::Sturges } else { Bins::Doane };
+            let edges = edges::edges(&joint, false, bins)?;
+            let count = |sorted: &[f64]| {
+                let mut counts = edges::histogram(sorted, &edges);
+                counts.push(sorted.len() as u64 - counts.iter().sum::<u64>());
+                counts
+            };
+            (count(&r), count(&c))
+        }
+    };
+    let convention = Convention { edges: rule, ..convention };
+    Ok(Answer::value(convention.of(&counts.0, &counts.1), convention.into()))
+}
+
+/// Counts in (edge, next], the outer cells without end.
+fn right_closed(sorted: &[f64], edges: &[f64]) -> Vec<u64> {
+    let ends = edges.iter().map(|&e| float::at_most(sorted, e)).chain([sorted.len()]);
+    let mut from = 0;
+    ends.map(|to| {
+        let count = (to - from) as u64;
+        from = to;
+        count
+    })
+    .collect()
+}
