@@ -22,5 +22,7 @@ pub mod compare;
 pub mod explain;
 pub mod view;
 
+pub mod evaluate;
+
 pub mod config;
 pub mod io;

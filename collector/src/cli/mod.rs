@@ -9,6 +9,7 @@ mod client;
 mod compare;
 mod demo;
 mod devices;
+mod evaluate;
 mod incidents;
 mod live;
 mod models;
@@ -69,6 +70,8 @@ enum Command {
     Baselines(Baselines),
     /// The numbers of other tools, from two CSV files or cases in JSON
     Compare(compare::Args),
+    /// Measure false alarms, delays and attribution, beside other tools' rules
+    Evaluate(evaluate::Args),
     /// Model releases
     #[command(subcommand)]
     Models(models::Command),
@@ -109,6 +112,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&client()?, &output),
         Command::Baselines(Baselines::Create(args)) => baselines::create(&args),
         Command::Compare(args) => compare::run(&args, &output),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Models(command) => models::run(&command, &client()?, &output),
         Command::Devices(devices::Command::List) => devices::list(&client()?, &output),
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),

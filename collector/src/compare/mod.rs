@@ -9,11 +9,11 @@
 pub mod case;
 mod deepchecks;
 mod deequ;
-mod edges;
+pub mod edges;
 mod evidently;
 mod float;
 mod input;
-mod kolmogorov;
+pub mod kolmogorov;
 mod ks;
 mod mmd;
 mod nannyml;

@@ -241,6 +241,14 @@ impl PageHinkley {
     }
 }
 
+impl PageHinkley {
+    /// The larger of the two sides: above the threshold is a detection. 0 before enough values.
+    pub fn statistic(&self) -> f64 {
+        let enough = self.n >= self.settings.min_instances;
+        if enough { f64::max(self.rise - self.least, self.most - self.fall) } else { 0.0 }
+    }
+}
+
 /// Indices at which `update` said yes.
 pub fn detections(series: &[f64], mut update: impl FnMut(f64) -> bool) -> Vec<usize> {
     series.iter().enumerate().filter_map(|(at, &x)| update(x).then_some(at)).collect()

@@ -1,0 +1,155 @@
+//! `driftline evaluate`: what the detector promises, measured, beside the rules of other tools; a Markdown page.
+
+use super::output::progress;
+use anyhow::{Context, Result, bail};
+use driftline_collector::evaluate::sensors::{Cut, Experiment};
+use driftline_collector::evaluate::series::TOLERANCE;
+use driftline_collector::evaluate::{Size, Table, attribution, delay, fleet, null, sensors};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Tables read of a folder.
+const TABLES_MAX: usize = 1_000;
+/// Expected windows to a false alarm of one column of labelled sensors, as in docs/detection.md.
+const SENSOR_RUN: f64 = 1e4;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// False alarms when nothing changes
+    Null,
+    /// Windows until a change is seen
+    Delay,
+    /// Whether the right device, site or fleet is named
+    Attribution,
+    /// A month of a whole fleet
+    Fleet,
+}
+
+/// Options of `driftline evaluate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Measure only this; may be given several times [default: everything]
+    #[arg(long = "only", value_enum)]
+    parts: Vec<Part>,
+    /// A small run that shows that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Where all random numbers come from
+    #[arg(long, default_value_t = Size::FULL.seed)]
+    seed: u64,
+    /// Instead of simulations: a folder of CSV tables of real sensors with a label column
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// The label column: 0, empty or `normal` is normal, anything else is trouble
+    #[arg(long, default_value = "anomaly")]
+    label: String,
+    /// Columns that are no readings
+    #[arg(long, value_delimiter = ',')]
+    exclude: Vec<String>,
+    /// Rows of each table that are its training data
+    #[arg(long, default_value_t = 400)]
+    training_rows: usize,
+    /// Rows of a window
+    #[arg(long, default_value_t = 20)]
+    window_rows: usize,
+    /// Practical tolerance, in standard deviations
+    #[arg(long, default_value_t = TOLERANCE)]
+    tolerance: f64,
+}
+
+/// Prints the page.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = &args.folder {
+        print!("{}", of_folder(args, folder)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let size = Size { seed: args.seed, ..if args.quick { Size::QUICK } else { Size::FULL } };
+    let wanted = |part: Part| args.parts.is_empty() || args.parts.contains(&part);
+    let bar = progress(0, "parts done");
+    let done = || bar.inc(1);
+    let mut tables: Vec<Table> = Vec::new();
+    if wanted(Part::Null) {
+        tables.push(null::table(size, &done));
+    }
+    if wanted(Part::Delay) {
+        tables.extend(delay::tables(size, args.tolerance, &done));
+    }
+    if wanted(Part::Attribution) {
+        tables.push(attribution::table(size, &done));
+    }
+    if wanted(Part::Fleet) {
+        tables.push(fleet::table(size, &done));
+    }
+    bar.finish_and_clear();
+    for (i, table) in tables.iter().enumerate() {
+        print!("{}{table}", if i > 0 { "\n" } else { "" });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_folder(args: &Args, folder: &Path) -> Result<Table> {
+    if args.window_rows == 0 || args.training_rows < 30 {
+        bail!("a window has at least 1 row and the training data at least 30");
+    }
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        for entry in entries.take(TABLES_MAX) {
+            let path = entry?.path();
+            if path.is_dir() && !path.is_symlink() && folders.len() < TABLES_MAX {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    let mut experiments = Vec::new();
+    for path in paths.iter().take(TABLES_MAX) {
+        match experiment(args, path) {
+            Ok(experiment) => experiments.push(experiment),
+            Err(error) => eprintln!("note: {}: {error:#}; left out", path.display()),
+        }
+    }
+    if experiments.is_empty() {
+        bail!("{} holds no usable CSV table with a column {}", folder.display(), args.label);
+    }
+    let cut = Cut {
+        training: args.training_rows,
+        window: args.window_rows,
+        tolerance: args.tolerance,
+        expected_run: SENSOR_RUN,
+    };
+    Ok(sensors::table(&experiments, &cut))
+}
+
+fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
+    let text = std::fs::read(path)?;
+    let first = text.split(|&b| b == b'\n').next().unwrap_or_default();
+    let count = |d: u8| first.iter().filter(|&&b| b == d).count();
+    let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|&d| count(d)).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(&text[..]);
+    let header: Vec<String> = reader.headers()?.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    let label = header.iter().position(|h| *h == args.label).with_context(|| format!("it has no column {}", args.label))?;
+    let mut columns = vec![Vec::new(); header.len()];
+    let mut trouble = Vec::new();
+    for record in reader.byte_records() {
+        let record = record?;
+        let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
+        trouble.push(!matches!(text(label).as_str(), "" | "0" | "0.0" | "normal" | "false" | "False"));
+        for (at, column) in columns.iter_mut().enumerate() {
+            column.push(text(at).parse::<f32>().unwrap_or(f32::NAN));
+        }
+    }
+    if trouble.len() < args.training_rows + args.window_rows {
+        bail!("its {} rows are fewer than training data and a window need", trouble.len());
+    }
+    let readings = |at: &usize| *at != label && !args.exclude.contains(&header[*at]);
+    let numeric = |column: &Vec<f32>| column.iter().any(|v| v.is_finite());
+    let columns: Vec<Vec<f32>> =
+        (0..header.len()).filter(readings).map(|at| columns[at].clone()).filter(numeric).collect();
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Ok(Experiment { name, columns, trouble })
+}

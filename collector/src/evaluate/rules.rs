@@ -1,0 +1,254 @@
+//! The rules that are compared: Driftline's detector, and those that other tools alarm by, each as its users run it on windows.
+//!
+//! A rule turns each window into a statistic: at or above its threshold is an alarm. With the threshold at infinity a rule runs
+//! through, so that one pass shows which threshold would have given which rate of alarms.
+
+use super::WINDOW;
+use crate::compare::kolmogorov;
+use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettings};
+use crate::detect::designs::{Designs, Place};
+use crate::release::Baseline;
+use driftline_shared::drift::detector::{Compared, Detector};
+use driftline_shared::sketch::{CELLS_MAX, Sketch};
+use driftline_shared::units::WallMs;
+use std::sync::Arc;
+
+/// Floor of a share in the PSI that people compute on deciles.
+const PSI_FLOOR: f64 = 1e-4;
+/// Settings of ADWIN that are tried when alarm rates are made equal, as powers of ten.
+const ADWIN_POWERS: [i32; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 280];
+
+/// Which rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Driftline.
+    Driftline,
+    /// PSI on the deciles of training.
+    Psi,
+    /// Two-sample Kolmogorov-Smirnov D.
+    Ks,
+    /// Jensen-Shannon distance as NannyML computes it.
+    Js,
+    /// ADWIN as in river, on raw readings.
+    Adwin,
+    /// Page-Hinkley as in river, on raw readings.
+    PageHinkley,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Driftline, Self::Psi, Self::Ks, Self::Js, Self::Adwin, Self::PageHinkley];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Driftline => "Driftline",
+            Self::Psi => "PSI",
+            Self::Ks => "KS",
+            Self::Js => "NannyML JS",
+            Self::Adwin => "ADWIN",
+            Self::PageHinkley => "Page-Hinkley",
+        }
+    }
+}
+
+/// What rules need to know of one training table.
+pub struct Trained {
+    /// Driftline's baseline.
+    pub baseline: Baseline,
+    sorted: Vec<f32>,
+    deciles: Vec<f32>,
+    doane: Vec<f32>,
+    doane_shares: Vec<f64>,
+    /// Mean and sd of NannyML's distance over chunks of the training rows.
+    pub js_chunks: (f64, f64),
+}
+
+impl Trained {
+    /// From a baseline and its rows.
+    pub fn new(baseline: Baseline, values: &[f32]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        let quantile = |q: f64| sorted[((q * sorted.len() as f64) as usize).min(sorted.len() - 1)];
+        let mut deciles: Vec<f32> = (1..10).map(|i| quantile(f64::from(i) / 10.0)).collect();
+        deciles.dedup();
+        let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+        let edges = crate::compare::edges::edges(&wide, false, crate::compare::edges::Bins::Doane);
+        let doane: Vec<f32> = edges.unwrap_or_default().iter().map(|&e| e as f32).collect();
+        let mut trained =
+            Self { baseline, sorted, deciles, doane, doane_shares: Vec::new(), js_chunks: (0.0, 0.0) };
+        trained.doane_shares = trained.doane_of(values);
+        let chunks: Vec<f64> = values.chunks_exact(WINDOW).map(|chunk| trained.js(chunk)).collect();
+        let mean = chunks.iter().sum::<f64>() / chunks.len() as f64;
+        let variance = chunks.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / chunks.len() as f64;
+        trained.js_chunks = (mean, variance.sqrt());
+        trained
+    }
+
+    /// Shares of the doane cells, and of what lies outside them.
+    fn doane_of(&self, values: &[f32]) -> Vec<f64> {
+        let cells = self.doane.len().saturating_sub(1);
+        let mut counts = vec![0.0; cells + 1];
+        let mut n = 0.0;
+        for &value in values.iter().filter(|v| v.is_finite()) {
+            let above = self.doane.partition_point(|&edge| edge <= value);
+            let last = self.doane.last().is_some_and(|&last| value == last);
+            let cell = if above == 0 || (above > cells && !last) { cells } else { (above - 1).min(cells - 1) };
+            counts[cell] += 1.0;
+            n += 1.0;
+        }
+        counts.iter().map(|c| c / f64::max(n, 1.0)).collect()
+    }
+
+    fn js(&self, values: &[f32]) -> f64 {
+        let q = self.doane_of(values);
+        let part = |a: f64, m: f64| if a > 0.0 { a * (a / m).log2() } else { 0.0 };
+        let divergence: f64 = self
+            .doane_shares
+            .iter()
+            .zip(&q)
+            .map(|(&p, &q)| 0.5 * (part(p, 0.5 * (p + q)) + part(q, 0.5 * (p + q))))
+            .sum();
+        divergence.max(0.0).sqrt()
+    }
+
+    fn psi(&self, values: &[f32]) -> f64 {
+        let mut counts = vec![0.0; self.deciles.len() + 1];
+        values.iter().filter(|v| v.is_finite()).for_each(|v| counts[self.deciles.partition_point(|edge| edge < v)] += 1.0);
+        let mut from = 0;
+        let n: f64 = counts.iter().sum();
+        let mut psi = 0.0;
+        for (i, count) in counts.iter().enumerate() {
+            let to = self.deciles.get(i).map_or(self.sorted.len(), |edge| self.sorted.partition_point(|v| v <= edge));
+            let p = ((to - from) as f64 / self.sorted.len() as f64).max(PSI_FLOOR);
+            let q = (count / n.max(1.0)).max(PSI_FLOOR);
+            psi += (p - q) * (p / q).ln();
+            from = to;
+        }
+        psi
+    }
+
+    fn ks(&self, values: &[f32]) -> f64 {
+        let mut window: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        window.sort_by(f32::total_cmp);
+        let (n, m) = (window.len() as f64, self.sorted.len() as f64);
+        let mut d = 0.0f64;
+        for (i, &value) in window.iter().enumerate() {
+            let at = self.sorted.partition_point(|&v| v <= value) as f64 / m;
+            let below = self.sorted.partition_point(|&v| v < value) as f64 / m;
+            // Ties within the window: the step is complete after the last and begins before the first of them.
+            if window.get(i + 1) != Some(&value) {
+                d = d.max((at - (i + 1) as f64 / n).abs());
+            }
+            if i == 0 || window[i - 1] != value {
+                d = d.max((below - i as f64 / n).abs());
+            }
+        }
+        d
+    }
+
+    /// Two-sided p of a window's D: scipy's asymptotic form, kstwo.sf(D, round(en)).
+    pub fn ks_p(&self, d: f64) -> f64 {
+        let m = self.sorted.len() as f64;
+        kolmogorov::sf(d, (m * WINDOW as f64 / (m + WINDOW as f64)).round())
+    }
+
+    /// The D whose p is `alpha`.
+    pub fn ks_critical(&self, alpha: f64) -> f64 {
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            if self.ks_p(middle) > alpha { low = middle } else { high = middle }
+        }
+        high
+    }
+}
+
+/// A rule that watches one stream.
+pub enum Watcher<'a> {
+    /// Driftline's detector of one stream.
+    Driftline(Box<Watch<'a>>),
+    /// A rule without memory.
+    Window(&'a Trained, Rule),
+    /// A setting per step of a ladder, the most nervous first: the statistic says how many of them alarm.
+    Adwin(Vec<Adwin>),
+    /// The statistic itself.
+    PageHinkley(PageHinkley),
+}
+
+/// Driftline's detector with its designs.
+pub struct Watch<'a> {
+    trained: &'a Trained,
+    designs: Designs,
+    detector: Detector,
+    slot: u64,
+    /// Alarms are raised, and evidence starts anew, at this threshold.
+    pub threshold: f64,
+}
+
+impl<'a> Watch<'a> {
+    /// Has seen nothing.
+    pub fn new(trained: &'a Trained, threshold: f64) -> Self {
+        Self { trained, designs: Designs::default(), detector: Detector::default(), slot: 0, threshold }
+    }
+
+    /// Starts another stream with the designs of this one.
+    pub fn restart(&mut self) {
+        (self.detector, self.slot) = (Detector::default(), 0);
+    }
+
+    /// The logarithm of the evidence after this window.
+    pub fn window(&mut self, values: &[f32], start: WallMs) -> f64 {
+        let baseline = &self.trained.baseline;
+        let cells = &baseline.features[0].cells;
+        let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
+        values.iter().for_each(|&v| sketch.add(cells, v));
+        let missing = sketch.missing() + sketch.non_finite();
+        let scores = self.designs.scores(baseline, 0, start);
+        let n = values.len() as f64;
+        let place = Place { feature: 0, start, n, devices: 1.0, own: self.detector.own_readings() };
+        let design: Arc<_> = self.designs.design(baseline, place);
+        let view: Vec<Compared> = scores.sums(sketch.counts(), missing).iter().map(|&sum| sum.into()).collect();
+        self.slot += 1;
+        self.detector.step(&design, &view, self.slot, self.threshold).log_evidence
+    }
+}
+
+impl<'a> Watcher<'a> {
+    /// A rule that never stops of itself.
+    pub fn new(rule: Rule, trained: &'a Trained) -> Self {
+        match rule {
+            Rule::Driftline => Self::Driftline(Box::new(Watch::new(trained, f64::INFINITY))),
+            Rule::Psi | Rule::Ks | Rule::Js => Self::Window(trained, rule),
+            Rule::Adwin => Self::Adwin(
+                ADWIN_POWERS
+                    .iter()
+                    .map(|&power| AdwinSettings { delta: 10f64.powi(-power), ..AdwinSettings::default() })
+                    .map(|settings| Adwin::new(settings).expect("river's settings but for delta"))
+                    .collect(),
+            ),
+            Rule::PageHinkley => {
+                Self::PageHinkley(PageHinkley::new(PageHinkleySettings { threshold: f64::INFINITY, ..Default::default() }))
+            }
+        }
+    }
+
+    /// The statistic of the next window.
+    pub fn window(&mut self, values: &[f32], start: WallMs) -> f64 {
+        let readings = || values.iter().filter(|v| v.is_finite()).map(|&v| f64::from(v));
+        match self {
+            Self::Driftline(watch) => watch.window(values, start),
+            Self::Window(trained, Rule::Psi) => trained.psi(values),
+            Self::Window(trained, Rule::Ks) => trained.ks(values),
+            Self::Window(trained, _) => trained.js(values),
+            Self::Adwin(ladder) => {
+                let alarms = ladder.iter_mut().map(|adwin| readings().fold(false, |any, x| adwin.update(x) || any));
+                alarms.filter(|&alarm| alarm).count() as f64
+            }
+            Self::PageHinkley(test) => readings().fold(0.0, |most, x| {
+                test.update(x);
+                f64::max(most, test.statistic())
+            }),
+        }
+    }
+}

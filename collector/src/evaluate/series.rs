@@ -1,0 +1,225 @@
+//! Readings of a sensor that is well, and what can happen to them.
+
+use super::{FEATURES, WINDOW};
+use crate::baseline::{Options, build};
+use crate::release::Baseline;
+use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
+use driftline_shared::manifest::Task;
+use driftline_shared::random::Random;
+use driftline_shared::units::WallMs;
+
+/// Minutes of a day, at one reading a minute.
+const DAY: f64 = 1_440.0;
+/// Spread between healthy devices in the scenarios that have one, in sd of a reading.
+pub const OFFSET_SD: f64 = 0.1;
+/// Devices in a training table that says which device a row came from.
+const TRAINING_DEVICES: usize = 20;
+
+/// The law of a reading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Law {
+    /// Independent standard normal.
+    Normal,
+    /// First-order autoregressive with this coefficient, variance 1.
+    Ar(f64),
+    /// Student's t with three degrees of freedom.
+    HeavyTailed,
+    /// Exponential.
+    Skewed,
+    /// Poisson with mean 3: a dozen values.
+    Discrete,
+    /// Normal, with a daily wave of amplitude 1.
+    Seasonal,
+}
+
+/// Readings of one device, one a minute.
+#[derive(Debug, Clone)]
+pub struct Series {
+    law: Law,
+    random: Random,
+    state: f64,
+    offset: f64,
+    minute: u64,
+}
+
+impl Series {
+    /// A device's readings; `offset` is what makes it differ from others.
+    pub fn new(law: Law, seed: u64, offset: f64) -> Self {
+        let mut random = Random::new(seed);
+        let state = random.normal();
+        Self { law, random, state, offset, minute: 0 }
+    }
+
+    /// The next reading.
+    pub fn reading(&mut self) -> f64 {
+        let random = &mut self.random;
+        let value = match self.law {
+            Law::Normal => random.normal(),
+            Law::Ar(rho) => {
+                self.state = rho * self.state + (1.0 - rho * rho).sqrt() * random.normal();
+                self.state
+            }
+            Law::HeavyTailed => {
+                let chi: f64 = (0..3).map(|_| random.normal().powi(2)).sum();
+                random.normal() / (chi / 3.0).sqrt()
+            }
+            Law::Skewed => random.exponential(),
+            Law::Discrete => f64::from(random.poisson(3.0)),
+            Law::Seasonal => (std::f64::consts::TAU * self.minute as f64 / DAY).sin() + random.normal(),
+        };
+        self.minute += 1;
+        value + self.offset
+    }
+
+    /// The next window, and when it begins.
+    pub fn window(&mut self) -> (Vec<f32>, WallMs) {
+        let start = WallMs(self.minute * 60_000);
+        ((0..WINDOW).map(|_| self.reading() as f32).collect(), start)
+    }
+}
+
+/// Where the readings come from and what training knew of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scenario {
+    /// What people call it.
+    pub name: &'static str,
+    /// The law of a device's readings.
+    pub law: Law,
+    /// Rows of the training table.
+    pub rows: usize,
+    /// Healthy devices differ by offsets of [`OFFSET_SD`].
+    pub offsets: bool,
+    /// The training table says which device a row came from.
+    pub devices_known: bool,
+}
+
+impl Scenario {
+    const fn of(name: &'static str, law: Law, rows: usize) -> Self {
+        Self { name, law, rows, offsets: false, devices_known: false }
+    }
+
+    /// Everything in which nothing changes.
+    pub const NULL: [Self; 13] = [
+        Self::of("iid, 6 000 rows", Law::Normal, 6_000),
+        Self::of("iid, 1 000 rows", Law::Normal, 1_000),
+        Self::of("AR .5, 6 000 rows", Law::Ar(0.5), 6_000),
+        Self::of("AR .5, 1 000 rows", Law::Ar(0.5), 1_000),
+        Self::of("AR .9, 6 000 rows", Law::Ar(0.9), 6_000),
+        Self::of("AR .9, 1 000 rows", Law::Ar(0.9), 1_000),
+        Self::of("AR .9, 60 000 rows", Law::Ar(0.9), 60_000),
+        Self::of("heavy-tailed (t₃)", Law::HeavyTailed, 6_000),
+        Self::of("skewed (exponential)", Law::Skewed, 6_000),
+        Self::of("discrete (Poisson 3)", Law::Discrete, 6_000),
+        Self { offsets: true, ..Self::of("device offsets, not known in training", Law::Normal, 6_000) },
+        Self { offsets: true, devices_known: true, ..Self::of("device offsets, known", Law::Normal, 6_000) },
+        Self::of("season of 1 sd", Law::Seasonal, 6_000),
+    ];
+
+    /// The scenarios of the delay tables.
+    pub const CHANGING: [Self; 3] = [Self::NULL[0], Self::NULL[2], Self::NULL[4]];
+
+    /// A training table.
+    pub fn table(&self, random: &mut Random) -> (Vec<f32>, Vec<u64>, Vec<u32>) {
+        let devices = if self.offsets { TRAINING_DEVICES } else { 1 };
+        let per_device = self.rows / devices;
+        let (mut values, mut times, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for device in 0..devices {
+            let mut series = self.device(random);
+            for minute in 0..per_device {
+                values.push(series.reading() as f32);
+                if self.law == Law::Seasonal {
+                    times.push(minute as u64 * 60_000);
+                }
+                if self.devices_known {
+                    ids.push(device as u32);
+                }
+            }
+        }
+        (values, times, ids)
+    }
+
+    /// A device that is well.
+    pub fn device(&self, random: &mut Random) -> Series {
+        let offset = if self.offsets { OFFSET_SD * random.normal() } else { 0.0 };
+        Series::new(self.law, random.bits(), offset)
+    }
+
+    /// A baseline of one table, standing for one of [`FEATURES`] features.
+    pub fn baseline(&self, random: &mut Random, tolerance: f64) -> (Baseline, Vec<f32>) {
+        let (values, times, devices) = self.table(random);
+        let feature = feature(&values, &times, &devices, tolerance);
+        let rows = values.len() as u32;
+        let features = vec![feature; FEATURES];
+        (Baseline { format: FORMAT, rows, window_samples: WINDOW as u32, features }, values)
+    }
+}
+
+/// The baseline of one column.
+pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -> FeatureBaseline {
+    let inputs: Vec<Vec<f32>> = values.iter().map(|&v| vec![v]).collect();
+    let table = crate::baseline::Table {
+        names: &["x".to_owned()],
+        units: &[],
+        inputs: &inputs,
+        outputs: &[],
+        task: &Task::Regression(0),
+        times,
+        devices,
+    };
+    let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
+    build(&table, options).expect("a table of numbers").baseline.features.remove(0)
+}
+
+/// Tolerance of the tables, unless a table says otherwise.
+pub const TOLERANCE: f64 = TOLERANCE_DEFAULT;
+
+/// What happens to a sensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// Readings move by so many sd.
+    Shift(f64),
+    /// Their spread is multiplied.
+    Scale(f64),
+    /// They repeat the last one.
+    Stuck,
+    /// So large a share is missing.
+    Missing(f64),
+}
+
+impl Change {
+    /// The changes of the delay tables.
+    pub const ALL: [Self; 8] = [
+        Self::Shift(0.1),
+        Self::Shift(0.25),
+        Self::Shift(0.5),
+        Self::Shift(1.0),
+        Self::Scale(1.5),
+        Self::Scale(1.0 / 1.5),
+        Self::Stuck,
+        Self::Missing(0.1),
+    ];
+
+    /// What people call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Shift(by) => format!("shift {by} sd"),
+            Self::Scale(by) if *by > 1.0 => format!("scale ×{by}"),
+            Self::Scale(by) => format!("scale ÷{}", (1.0 / by * 100.0).round() / 100.0),
+            Self::Stuck => "stuck".into(),
+            Self::Missing(share) => format!("{:.0} % missing", share * 100.0),
+        }
+    }
+
+    /// Does it to a window; `last` is the last reading before it began.
+    pub fn apply(&self, window: &mut [f32], last: f32, random: &mut Random) {
+        for value in window {
+            *value = match self {
+                Self::Shift(by) => *value + *by as f32,
+                Self::Scale(by) => *value * *by as f32,
+                Self::Stuck => last,
+                Self::Missing(share) if random.unit() < *share => f32::NAN,
+                Self::Missing(_) => *value,
+            };
+        }
+    }
+}
