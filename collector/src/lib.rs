@@ -18,6 +18,7 @@ pub mod record;
 pub mod rollout;
 
 pub mod baseline;
+pub mod calibration;
 pub mod explain;
 pub mod view;
 

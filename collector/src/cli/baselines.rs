@@ -10,9 +10,11 @@ use driftline_agent::config::Format;
 use driftline_agent::inference::{Model, input_width, metadata};
 use driftline_agent::source::{Row, Rows, Wanted};
 use driftline_collector::baseline::{Built, Options, Table, build};
+use driftline_collector::calibration;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
+use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task};
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task, class_index};
 use driftline_shared::units::Name;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -62,6 +64,10 @@ pub struct Args {
     /// Column with the true class
     #[arg(long)]
     label: Option<String>,
+    /// CSV table of rows with their true class that the model was not trained on, to learn what its scores mean [default: the
+    /// training rows]
+    #[arg(long)]
+    calibration: Option<PathBuf>,
     /// Class names in the order of the model's scores
     #[arg(long, value_delimiter = ',')]
     classes: Vec<String>,
@@ -128,6 +134,19 @@ pub struct Recipe {
     pub window_ms: u32,
     /// How the baseline is built.
     pub options: Options,
+    /// What the rows truly were.
+    pub truth: Truth,
+}
+
+/// What rows truly were, as far as it is known.
+#[derive(Default)]
+pub struct Truth {
+    /// Classes that the rows refer to; not necessarily in the model's order.
+    pub classes: Vec<String>,
+    /// The class of each training row.
+    pub training: Vec<Option<u16>>,
+    /// Other rows and their classes, to calibrate with instead.
+    pub held_out: Option<(Vec<Vec<f32>>, Vec<Option<u16>>)>,
 }
 
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
@@ -143,13 +162,41 @@ pub fn make(onnx: &[u8], recipe: Recipe, inputs: &[Vec<f32>], origin: [&str; 2])
     units.extend(recipe.units);
     let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
     let table = Table { names: &recipe.names, units: &units, inputs, outputs: &outputs, task: &task };
-    let built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    let mut built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
     let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms };
     let golden = golden(inputs, &outputs);
     let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
     Ok((bundle, built))
+}
+
+/// What the model's scores mean, where the truth of some rows is known.
+fn calibrate(
+    model: &mut Model,
+    task: &Task,
+    truth: &Truth,
+    outputs: &[Vec<f32>],
+    notes: &mut Vec<String>,
+) -> Option<Calibration> {
+    let Task::Classification(classes) = task else { return None };
+    let places: Vec<Option<u16>> =
+        truth.classes.iter().map(|name| class_index(classes.iter().map(Text::as_str), name)).collect();
+    let known = |rows: &[Option<u16>]| -> Vec<Option<u16>> {
+        rows.iter().map(|class| places.get(usize::from((*class)?)).copied().flatten()).collect()
+    };
+    match &truth.held_out {
+        Some((inputs, truths)) => {
+            let (outputs, truths) = (answers(model, inputs), known(truths));
+            let rows = calibration::Rows { outputs: &outputs, truths: &truths, held_out: true };
+            calibration::fit(&rows, classes.len(), notes)
+        }
+        None => {
+            let rows = calibration::Rows { outputs, truths: &known(&truth.training), held_out: false };
+            calibration::fit(&rows, classes.len(), notes)
+        }
+    }
 }
 
 /// Makes a bundle in memory from a model's bytes and the table that `args` name.
@@ -159,7 +206,10 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
-    let inputs = rows(&args.data, &names)?;
+    let classes = class_names(args, &meta)?;
+    let wanted = Wanted { inputs: names.clone(), label: label.clone(), classes: classes.clone(), id: None };
+    let (inputs, training) = rows(&args.data, &wanted)?;
+    let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
     let release =
@@ -177,6 +227,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
             independent_rows: args.rows == RowOrder::Independent,
             tolerance: args.tolerance,
         },
+        truth: Truth { classes, training, held_out },
     };
     make(onnx, recipe, &inputs, [&origin[0], &origin[1]])
 }
@@ -224,6 +275,15 @@ fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Re
     Ok(Task::Classification(classes.iter().map(text).collect::<Result<Vec<_>>>()?.into_iter().collect()))
 }
 
+/// Classes that a table may name; numbers when nothing names the model's.
+fn class_names(args: &Args, meta: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    if !args.classes.is_empty() {
+        return Ok(args.classes.clone());
+    }
+    let named: Option<Vec<String>> = json(meta, "driftline.classes")?;
+    Ok(named.unwrap_or_else(|| (0..CLASSES_MAX).map(|i| i.to_string()).collect()))
+}
+
 fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
     let parse = |text: &String| {
         serde_json::from_str(text).with_context(|| format!("the model's metadata {key} is no JSON of the right form"))
@@ -245,17 +305,19 @@ fn header(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Every readable row of the wanted columns.
-fn rows(path: &Path, names: &[String]) -> Result<Vec<Vec<f32>>> {
-    let wanted = Wanted { inputs: names.to_vec(), label: None, classes: Vec::new() };
+/// Every readable row of the wanted columns, with its class where it names one.
+fn rows(path: &Path, wanted: &Wanted) -> Result<(Vec<Vec<f32>>, Vec<Option<u16>>)> {
     let shown = path.display().to_string();
-    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted, &shown)?;
-    let (mut table, mut bad, mut first_bad) = (Vec::new(), 0usize, None);
+    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted.clone(), &shown)?;
+    let (mut table, mut truths, mut bad, mut first_bad) = (Vec::new(), Vec::new(), 0usize, None);
     let progress = progress(0, "rows read");
     while table.len() < ROWS_MAX {
-        let mut values = Vec::with_capacity(names.len());
+        let mut values = Vec::with_capacity(wanted.inputs.len());
         match reader.next(&mut values)? {
-            Row::Sample(_) => table.push(values),
+            Row::Sample(read) => {
+                table.push(values);
+                truths.push(read.label);
+            }
             Row::Malformed { line, error } => {
                 bad += 1;
                 first_bad.get_or_insert(format!("line {line}: {error}"));
@@ -271,7 +333,7 @@ fn rows(path: &Path, names: &[String]) -> Result<Vec<Vec<f32>>> {
         }
         eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
     }
-    Ok(table)
+    Ok((table, truths))
 }
 
 /// The model's answers; an empty row where it has none.
