@@ -6,7 +6,8 @@
 //! closed = acknowledged + evicted + waiting.
 
 use crate::inference::Outputs;
-use crate::observe::Profile;
+use crate::labels::Memory;
+use crate::observe::{Profile, top};
 use crate::slot::{Action, Proof, SlotFile, Slots};
 use crate::spool::{Acknowledged, Spool};
 use crate::uplink::{Say, Uplink};
@@ -14,8 +15,8 @@ use crate::windows::{Observation, Taken, Windows};
 use bytes::Bytes;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Digest;
-use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs};
-use driftline_shared::wire::messages::{Birth, Block, Death, Host, LABELS_MAX, Label, Ledger, ToDevice};
+use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash_of_number};
+use driftline_shared::wire::messages::{Birth, Block, Death, Host, LABELS_MAX, Label, Labels, Ledger, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
 use std::collections::VecDeque;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub window_samples_max: u32,
     /// Frames the spool keeps.
     pub spool_frames_max: u32,
+    /// Samples remembered for truth that comes late.
+    pub labels_samples_max: u32,
     /// How a release proves itself.
     pub proof: Proof,
 }
@@ -94,6 +97,8 @@ pub struct Sample<'a> {
     pub trial: Option<Outputs<'a>>,
     /// The true class, when it is known.
     pub label: Option<u16>,
+    /// Hash of its id; the running number of the sample where the source has none.
+    pub id: Option<u64>,
 }
 
 /// A message to be published.
@@ -125,6 +130,7 @@ pub struct MessagesRefused {
 pub struct Agent {
     settings: Settings,
     commands_topic: String,
+    labels_topic: String,
     host_topic: String,
     now: Now,
     connection: u64,
@@ -132,6 +138,8 @@ pub struct Agent {
     windows: Option<Windows>,
     spool: Spool,
     uplink: Uplink,
+    memory: Memory,
+    samples_numbered: u64,
     samples_taken: u64,
     samples_in_windows: u64,
     samples_refused: u64,
@@ -145,6 +153,8 @@ impl Agent {
     pub fn new(now: Now, settings: Settings, file: SlotFile, active: Option<Arc<Profile>>) -> Self {
         let topic = |leaf| device_topic(&settings, leaf);
         let commands_topic = topic(Leaf::Commands);
+        let labels_topic = topic(Leaf::Labels);
+        let memory = Memory::new(settings.labels_samples_max);
         let host_topic = HostTopic(&settings.fleet).to_string();
         let spool = Spool::new(settings.stream, settings.spool_frames_max);
         let windows = active.clone().map(|p| Windows::new(p, settings.window_samples_max, WallMs(0)));
@@ -152,6 +162,7 @@ impl Agent {
         Self {
             settings,
             commands_topic,
+            labels_topic,
             host_topic,
             now,
             connection: 0,
@@ -159,6 +170,8 @@ impl Agent {
             windows,
             spool,
             uplink: Uplink::default(),
+            memory,
+            samples_numbered: 0,
             samples_taken: 0,
             samples_in_windows: 0,
             samples_refused: 0,
@@ -169,8 +182,8 @@ impl Agent {
     }
 
     /// Topics to subscribe to on every connection.
-    pub fn subscriptions(&self) -> [&str; 2] {
-        [&self.commands_topic, &self.host_topic]
+    pub fn subscriptions(&self) -> [&str; 3] {
+        [&self.commands_topic, &self.labels_topic, &self.host_topic]
     }
 
     /// Takes one input. Allocates nothing for a sample that closes no window.
@@ -276,10 +289,19 @@ impl Agent {
             label: sample.label,
         };
         let spool = &mut self.spool;
+        self.samples_numbered += 1;
+        let id = sample.id.unwrap_or_else(|| hash_of_number(self.samples_numbered));
         let taken = self.windows.as_mut().map(|windows| windows.add(&observation, &mut |w| spool.append(w)));
-        match taken {
-            Some(Taken::InWindow) => self.samples_in_windows += 1,
-            Some(Taken::Refused) | None => self.samples_refused += 1,
+        match (taken, &self.windows) {
+            (Some(Taken::InWindow), Some(windows)) => {
+                self.samples_in_windows += 1;
+                if let Some((class, _)) = sample.outputs.values().and_then(top)
+                    && !windows.profile().classes.is_empty()
+                {
+                    self.memory.remember(windows.profile(), id, sample.event_time, class, sample.label.is_some());
+                }
+            }
+            _ => self.samples_refused += 1,
         }
         self.slots.sample(sample.outputs, sample.trial);
     }
@@ -295,6 +317,8 @@ impl Agent {
     fn message(&mut self, topic: &str, payload: &[u8]) {
         let outcome = if topic == self.commands_topic {
             self.command(payload)
+        } else if topic == self.labels_topic {
+            self.labels(payload)
         } else if topic == self.host_topic {
             Frame::parse(payload).and_then(|frame| frame.read::<Host>(Kind::Host)).map(|host| {
                 self.uplink.host(self.now.mono, host, &mut self.spool);
@@ -306,6 +330,28 @@ impl Agent {
         if outcome.is_err() {
             self.messages_refused.malformed += 1;
         }
+    }
+
+    /// Truth, in a frame from the collector or as JSON from a tool of the operator.
+    fn labels(&mut self, payload: &[u8]) -> Result<(), wire::Malformed> {
+        let spool = &mut self.spool;
+        let answer = if payload.first() == Some(&b'{') {
+            if payload.len() > FRAME_BYTES_MAX {
+                return Err(wire::Malformed::TooLarge);
+            }
+            self.memory.tell_json(payload, &mut |w| spool.append(w)).ok_or(wire::Malformed::Payload)?
+        } else {
+            let labels: Box<Labels> = Box::new(Frame::parse(payload)?.read(Kind::Labels)?);
+            match self.memory.answered(labels.batch) {
+                Some(before) => before,
+                None => {
+                    let classes: Vec<&str> = labels.classes.iter().map(Text::as_str).collect();
+                    self.memory.tell(labels.batch, &classes, labels.truths.to_vec(), &mut |w| spool.append(w))
+                }
+            }
+        };
+        self.uplink.answer(answer);
+        Ok(())
     }
 
     fn command(&mut self, payload: &[u8]) -> Result<(), wire::Malformed> {

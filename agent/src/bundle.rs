@@ -263,13 +263,18 @@ impl Bundle {
             let fits = match feature.role {
                 Role::Input(i) => usize::from(i) == at,
                 Role::Output(i) => at >= inputs && usize::from(i) < outputs,
-                Role::PredictedClass | Role::Confidence => at >= inputs,
+                Role::PredictedClass | Role::Confidence | Role::Entropy => at >= inputs,
             };
             if !fits {
                 return wrong(format!("{BASELINE_FILE} has feature {} in the wrong place", feature.name));
             }
             if feature.counts.len() != feature.cells.len() {
                 return wrong(format!("{BASELINE_FILE} has another number of counts than cells for {}", feature.name));
+            }
+        }
+        if let Some(calibration) = &self.baseline.calibration {
+            if let Err(why) = calibration.check(self.schema.task.classes()) {
+                return wrong(format!("{BASELINE_FILE}: {why}"));
             }
         }
         if inputs == 0 || outputs == 0 {

@@ -89,6 +89,8 @@ pub struct Config {
     pub trial: TrialConfig,
     /// Frames kept while the collector is away.
     pub spool_frames_max: u32,
+    /// Samples remembered for truth that comes late.
+    pub labels_samples_max: u32,
 }
 
 /// How to reach the broker.
@@ -117,6 +119,8 @@ pub struct SourceConfig {
     pub repeat: bool,
     /// Column with the true class, instead of the one the bundle names.
     pub label: Option<String>,
+    /// Column with the sample's id, by which truth that comes late names it.
+    pub id: Option<String>,
 }
 
 /// The kinds of sources.
@@ -222,6 +226,7 @@ impl Config {
             vec![("samples", trial.samples.to_string()), ("commit_samples", trial.commit_samples.to_string())],
         );
         section("spool", vec![("frames_max", self.spool_frames_max.to_string())]);
+        section("labels", vec![("samples_max", self.labels_samples_max.to_string())]);
         out.truncate(out.trim_end().len());
         out.push('\n');
         out
@@ -256,6 +261,7 @@ impl SourceConfig {
         }
         lines.extend(self.rate_hz.map(|r| ("rate_hz", format!("{r:?}"))));
         lines.extend(self.label.as_ref().map(|l| ("label", quote(l))));
+        lines.extend(self.id.as_ref().map(|id| ("id", quote(id))));
         lines
     }
 }

@@ -1,7 +1,8 @@
 //! The Driftline agent: runs an ONNX model on a device, sketches what goes in and out, and ships the sketches.
 //!
 //! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one), a [`bundle`] holds the
-//! release whose model [`inference`] runs, [`observe`] picks what is watched, [`windows`] sketches it, [`spool`] keeps
+//! release whose model [`inference`] runs, [`observe`] picks what is watched, [`windows`] sketches it, [`labels`] counts truth that
+//! comes late, [`spool`] keeps
 //! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
 //! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ pub mod config;
 pub mod fetch;
 pub mod inference;
 pub mod io;
+pub mod labels;
 pub mod observe;
 pub mod pumps;
 pub mod slot;

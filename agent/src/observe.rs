@@ -1,4 +1,4 @@
-//! What is watched of one sample: the inputs, and of the outputs the predicted class, the confidence or the numbers themselves.
+//! What is watched of one sample: the inputs, and of the outputs the predicted class, confidence and entropy, or the numbers themselves.
 //!
 //! A [`Profile`] is what the sample path needs of a bundle, without training counts and golden rows, so that it stays small
 //! and stays in the cache. Nothing here allocates per sample.
@@ -6,7 +6,9 @@
 use crate::bundle::Bundle;
 use crate::inference::Outputs;
 use driftline_shared::baseline::Role;
+use driftline_shared::calibration::Calibration;
 use driftline_shared::manifest::{Digest, Task};
+use driftline_shared::performance::entropy;
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::{Name, ReleaseId};
 
@@ -29,6 +31,8 @@ pub struct Profile {
     pub classes: Vec<String>,
     /// Column with the true class.
     pub label: Option<String>,
+    /// What the scores mean, where the bundle says it.
+    pub calibration: Option<Calibration>,
     features: Vec<Feature>,
 }
 
@@ -56,6 +60,7 @@ impl Profile {
             inputs: features.iter().filter(|f| f.role.is_input()).map(|f| f.name.to_string()).collect(),
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
+            calibration: bundle.baseline().calibration.clone(),
             features: features.iter().map(|f| Feature { role: f.role, cells: f.cells.clone() }).collect(),
         }
     }
@@ -75,6 +80,7 @@ impl Profile {
                 Role::Output(i) => outputs.and_then(|o| o.get(usize::from(i)).copied()),
                 Role::PredictedClass => top.map(|(class, _)| class as f32),
                 Role::Confidence => top.map(|(_, score)| score),
+                Role::Entropy => outputs.and_then(entropy),
             };
             known.unwrap_or(f32::NAN)
         })

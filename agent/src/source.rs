@@ -6,6 +6,8 @@
 use crate::config::Format;
 use crate::observe::Profile;
 use driftline_shared::list::Text;
+use driftline_shared::manifest::class_index;
+use driftline_shared::units::hash;
 use std::io::{BufRead, BufReader, Read};
 
 /// Longest line of a source.
@@ -33,6 +35,14 @@ pub enum SourceError {
         "{path} has no column {column}, which the model takes as input: add it, or use the model made for this data"
     )]
     MissingColumn {
+        /// The source.
+        path: String,
+        /// The column.
+        column: String,
+    },
+    /// The column with the samples' ids is not there.
+    #[error("{path} has no column {column}, which source.id names: add it, or leave the key out to number the samples")]
+    MissingId {
         /// The source.
         path: String,
         /// The column.
@@ -100,24 +110,40 @@ pub struct Wanted {
     pub label: Option<String>,
     /// Class names.
     pub classes: Vec<String>,
+    /// Column with the sample's id.
+    pub id: Option<String>,
 }
 
 impl Wanted {
-    /// What the release wants; `label` overrides its label column.
-    pub fn of(profile: &Profile, label: Option<&str>) -> Self {
+    /// What the release wants; `label` overrides its label column, `id` names the column with the samples' ids.
+    pub fn of(profile: &Profile, label: Option<&str>, id: Option<&str>) -> Self {
         Self {
             inputs: profile.inputs.clone(),
             label: label.map(Into::into).or(profile.label.clone()),
             classes: profile.classes.clone(),
+            id: id.map(Into::into),
         }
     }
 
     /// The index of a class by its text; `1` and `1.0` are the same class.
     pub fn class(&self, text: &str) -> Option<u16> {
-        let text = text.trim();
-        let number: Option<f64> = text.parse().ok();
-        let same = |class: &String| class == text || (number.is_some() && class.parse().ok() == number);
-        self.classes.iter().position(same).and_then(|at| u16::try_from(at).ok())
+        class_index(self.classes.iter().map(String::as_str), text)
+    }
+}
+
+/// What a row says beside its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The true class, where it is known.
+    pub label: Option<u16>,
+    /// [`hash`] of the sample's id, where the source has one.
+    pub id: Option<u64>,
+}
+
+impl Known {
+    /// An empty id is none.
+    fn with_id(label: Option<u16>, id: Option<&[u8]>) -> Self {
+        Self { label, id: id.map(<[u8]>::trim_ascii).filter(|id| !id.is_empty()).map(hash) }
     }
 }
 
@@ -127,7 +153,7 @@ pub struct Chunk {
     /// Inputs of all samples, one after the other.
     pub values: Vec<f32>,
     /// One per sample.
-    pub labels: Vec<Option<u16>>,
+    pub rows: Vec<Known>,
     /// Rows that could not be read.
     pub malformed: u32,
 }
@@ -136,7 +162,7 @@ impl Chunk {
     /// Forgets its samples, keeping the memory.
     pub fn clear(&mut self) {
         self.values.clear();
-        self.labels.clear();
+        self.rows.clear();
         self.malformed = 0;
     }
 }
@@ -147,6 +173,7 @@ pub struct Columns {
     cells: usize,
     inputs: Vec<usize>,
     label: Option<usize>,
+    id: Option<usize>,
     /// Columns that nothing reads.
     pub ignored: Vec<String>,
 }
@@ -165,9 +192,16 @@ impl Columns {
             }
         }
         let label = wanted.label.as_ref().and_then(|l| header.iter().position(|name| name == l));
-        let used = |at: &usize| inputs.contains(at) || label == Some(*at);
+        let id = match &wanted.id {
+            Some(column) => match header.iter().position(|name| name == column) {
+                None => return Err(SourceError::MissingId { path: path.to_owned(), column: column.clone() }),
+                found => found,
+            },
+            None => None,
+        };
+        let used = |at: &usize| inputs.contains(at) || label == Some(*at) || id == Some(*at);
         let ignored = (0..header.len()).filter(|at| !used(at)).map(|at| header[at].clone()).collect();
-        Ok(Self { cells: header.len(), inputs, label, ignored })
+        Ok(Self { cells: header.len(), inputs, label, id, ignored })
     }
 
     /// Reads one row of cells: the inputs go to `values`, all or none of them.
@@ -177,7 +211,7 @@ impl Columns {
         cell: impl Fn(usize) -> &'a [u8],
         wanted: &Wanted,
         values: &mut Vec<f32>,
-    ) -> Result<Option<u16>, RowError> {
+    ) -> Result<Known, RowError> {
         if cells != self.cells {
             return Err(RowError::Columns { found: cells, wanted: self.cells });
         }
@@ -190,7 +224,8 @@ impl Columns {
             };
             values.push(value);
         }
-        Ok(self.label.and_then(|at| wanted.class(&String::from_utf8_lossy(cell(at)))))
+        let label = self.label.and_then(|at| wanted.class(&String::from_utf8_lossy(cell(at))));
+        Ok(Known::with_id(label, self.id.map(cell)))
     }
 
     /// Appends the inputs of a row of numbers.
@@ -210,8 +245,8 @@ pub fn number(text: &str) -> Option<f32> {
 /// What the next row is.
 #[derive(Debug, PartialEq)]
 pub enum Row {
-    /// A sample, its inputs appended, with its class where known.
-    Sample(Option<u16>),
+    /// A sample, its inputs appended.
+    Sample(Known),
     /// A row that cannot be read.
     Malformed {
         /// Line, from 1.
@@ -310,7 +345,7 @@ fn name_of(cell: &[u8]) -> String {
 }
 
 /// Reads one JSON object. A key that is absent or null is a missing reading.
-fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Option<u16>, RowError> {
+fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Known, RowError> {
     use serde_json::{Map, Value};
     let object: Map<String, Value> = serde_json::from_slice(line).map_err(|_| RowError::NotAnObject)?;
     if !wanted.inputs.iter().any(|name| object.contains_key(name)) {
@@ -335,10 +370,16 @@ fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Option<
         values.push(value);
     }
     let label = wanted.label.as_ref().and_then(|label| object.get(label));
-    Ok(label.and_then(|label| match label {
+    let label = label.and_then(|label| match label {
         Value::String(text) => wanted.class(text),
         other => wanted.class(&other.to_string()),
-    }))
+    });
+    let id = wanted.id.as_ref().and_then(|id| object.get(id)).and_then(|id| match id {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    });
+    Ok(Known::with_id(label, id.as_deref().map(str::as_bytes)))
 }
 
 fn read_error(path: &str, error: csv::Error) -> SourceError {

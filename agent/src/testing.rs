@@ -116,7 +116,7 @@ pub fn baseline(inputs: usize, classes: usize) -> HeapBaseline {
         (0..inputs).map(|i| feature(&format!("in{i}"), Role::Input(i as u16), edges())).collect();
     features.push(feature("class", Role::PredictedClass, Cells::Categories(classes as u8)));
     features.push(feature("confidence", Role::Confidence, edges()));
-    Baseline { format: baseline::FORMAT, rows: 40, window_samples: 60, features }
+    Baseline { format: baseline::FORMAT, rows: 40, window_samples: 60, features, calibration: None }
 }
 
 pub fn schema(classes: usize) -> Schema {

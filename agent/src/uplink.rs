@@ -7,7 +7,7 @@
 use crate::spool::{Acknowledged, Spool};
 use bytes::Bytes;
 use driftline_shared::units::{MonoMs, Seq, Stream};
-use driftline_shared::wire::messages::{Event, Host, Request};
+use driftline_shared::wire::messages::{Event, Host, Request, Truth};
 use std::collections::VecDeque;
 
 /// Frames are sent again when nothing was acknowledged for so long.
@@ -18,6 +18,8 @@ pub const DESIRED_REFRESH_MS: u64 = 300_000;
 pub const SLOW_DOWN_S_MAX: u32 = 600;
 /// Events waiting to be sent; beyond that the oldest goes, the newest says where things stand.
 pub const EVENTS_MAX: usize = 16;
+/// Answers to truths waiting to be sent; beyond that the oldest goes, and the collector tells that batch again.
+pub const ANSWERS_MAX: usize = 64;
 
 /// State of the conversation.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct Uplink {
     resend_at: Option<MonoMs>,
     events: VecDeque<Event>,
     last_event: Option<Event>,
+    answers: VecDeque<Truth>,
 }
 
 /// The next thing to say.
@@ -57,6 +60,7 @@ impl Default for Uplink {
             resend_at: None,
             events: VecDeque::new(),
             last_event: None,
+            answers: VecDeque::new(),
         }
     }
 }
@@ -102,6 +106,21 @@ impl Uplink {
         self.events.push_back(event);
     }
 
+    /// Says what became of truths. Those that nobody waits for are summed up until they can be said.
+    pub fn answer(&mut self, truth: Truth) {
+        if let Some(waiting) = self.answers.iter_mut().find(|a| a.batch == 0 && truth.batch == 0) {
+            waiting.counted = waiting.counted.saturating_add(truth.counted);
+            waiting.repeated = waiting.repeated.saturating_add(truth.repeated);
+            waiting.unknown = waiting.unknown.saturating_add(truth.unknown);
+            waiting.refused = waiting.refused.saturating_add(truth.refused);
+            return;
+        }
+        if self.answers.len() >= ANSWERS_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(truth);
+    }
+
     /// The collector told of itself. A new epoch may have forgotten what was on its way.
     pub fn host(&mut self, now: MonoMs, host: Host, spool: &mut Spool) {
         let restarted = self.host.is_some_and(|before| before.epoch != host.epoch || (host.online && !before.online));
@@ -140,6 +159,9 @@ impl Uplink {
         }
         if let Some(event) = self.events.pop_front() {
             return Some(Say::Event(event));
+        }
+        if let Some(truth) = self.answers.pop_front() {
+            return Some(Say::Event(Event::Truth(truth)));
         }
         if now >= self.desired_at {
             self.desired_at = now.after(DESIRED_REFRESH_MS);

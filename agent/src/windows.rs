@@ -6,6 +6,7 @@
 
 use crate::inference::Outputs;
 use crate::observe::{Profile, top};
+use driftline_shared::performance::Performance;
 use driftline_shared::units::WallMs;
 use driftline_shared::window::{Window, slot_start};
 use std::sync::Arc;
@@ -49,7 +50,9 @@ pub struct Observation<'a> {
 impl Windows {
     /// No open window yet; event times before `floor` are late.
     pub fn new(profile: Arc<Profile>, samples_max: u32, floor: WallMs) -> Self {
-        let window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.cells()));
+        let mut window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.cells()));
+        let classes = profile.classes.len();
+        window.performance = (classes > 0).then(|| Performance::new(profile.calibration.as_ref(), classes));
         Self { profile, samples_max: samples_max.max(1), window, open: false, floor }
     }
 
@@ -133,9 +136,18 @@ impl Windows {
     }
 
     fn judge(&mut self, sample: &Observation<'_>) {
-        if let (Some(label), Some((class, _))) = (sample.label, sample.outputs.values().and_then(top)) {
-            self.window.labelled = self.window.labelled.saturating_add(1);
-            self.window.correct = self.window.correct.saturating_add(u32::from(class == usize::from(label)));
+        let Some(scores) = sample.outputs.values() else { return };
+        let Some((class, _)) = top(scores) else { return };
+        let window = &mut *self.window;
+        if let (Some(performance), Some(calibration)) = (&mut window.performance, &self.profile.calibration) {
+            performance.add(calibration, scores, class);
+        }
+        if let Some(label) = sample.label {
+            window.labelled = window.labelled.saturating_add(1);
+            window.correct = window.correct.saturating_add(u32::from(class == usize::from(label)));
+            if let Some(performance) = &mut window.performance {
+                performance.judge(class, label.into());
+            }
         }
     }
 }

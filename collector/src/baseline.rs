@@ -7,6 +7,7 @@ use crate::release::Baseline;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, Phi, Role};
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
+use driftline_shared::performance::entropy;
 use driftline_shared::sketch::{CELLS_MAX, Cells, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
@@ -140,6 +141,7 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
         rows: u32::try_from(rows).unwrap_or(u32::MAX),
         window_samples: options.window_samples,
         features,
+        calibration: None,
     };
     Ok(Built { baseline, notes })
 }
@@ -178,6 +180,8 @@ fn watched<'a>(table: &Table<'a>) -> Result<Vec<Watched<'a>>, CannotBuild> {
                 (table.outputs.iter().map(class).collect(), table.outputs.iter().map(score).collect());
             all.push(Watched { name: "predicted_class", unit: "", role: Role::PredictedClass, cells, values: classes });
             all.push(Watched { name: "confidence", unit: "", role: Role::Confidence, cells: None, values: scores });
+            let values = table.outputs.iter().map(|row| entropy(row).unwrap_or(f32::NAN)).collect();
+            all.push(Watched { name: "entropy", unit: "", role: Role::Entropy, cells: None, values });
         }
         Task::Regression(outputs) => {
             const NAMES: [&str; 8] =

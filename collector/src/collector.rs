@@ -25,8 +25,10 @@ use std::sync::Arc;
 
 mod command;
 mod follow;
+mod labels;
 
 pub use command::{Command, Query, Refused, RolloutRequest};
+pub use labels::{LABELS_PER_REQUEST_MAX, LabelsRequest, Queues};
 
 /// Releases of one collector.
 pub const RELEASES_MAX: usize = 1_000;
@@ -113,6 +115,8 @@ pub enum Topic {
     Models,
     /// The list of devices.
     Devices,
+    /// How often the releases of a model are right.
+    Performance(Name),
 }
 
 /// Numbers of the collector itself. `frames_received = accepted + duplicate + refused`.
@@ -132,6 +136,8 @@ pub struct Counters {
     pub frames_lost: u64,
     /// Everything refused, by reason: frames, windows and other messages.
     pub refused: BTreeMap<Refusal, u64>,
+    /// What became of truths that devices were told.
+    pub truth: messages::Truth,
     /// When a window last arrived.
     pub last_window: Option<WallMs>,
 }
@@ -150,6 +156,7 @@ pub struct Collector {
     /// Devices in standing evidence, by model: what the views call drifting.
     pub(crate) alarmed: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) counters: Counters,
+    pub(crate) labels: Queues,
     writes: Vec<Write>,
     outputs: VecDeque<Output>,
     acks: BTreeSet<Key>,
@@ -173,6 +180,7 @@ impl Collector {
             rollouts: stored.rollouts.into_iter().map(|r| (r.id, r)).collect(),
             alarmed: BTreeMap::new(),
             counters: Counters::default(),
+            labels: Queues::restore(stored.labels),
             writes: Vec::new(),
             outputs: VecDeque::new(),
             acks: BTreeSet::new(),
@@ -190,7 +198,8 @@ impl Collector {
         for (group, slot, window) in stored.fleet_windows {
             collector.history.restore(group, slot, &window);
         }
-        for (device, slot, window) in stored.windows {
+        collector.restore_truths(stored.truths);
+        for (device, slot, window) in stored.windows.into_iter().filter(|(_, _, window)| !window.is_labels_only()) {
             if let Some(panel) = collector.panels.get_mut(&window.release) {
                 panel.add(slot, &device, &window);
             }
@@ -231,6 +240,7 @@ impl Collector {
     pub fn tick(&mut self, now: Now) {
         self.ticked = now.mono;
         self.close_slots(now);
+        self.send_labels(now);
         self.drive_rollouts(now);
     }
 
@@ -248,6 +258,7 @@ impl Collector {
                 self.writes.push(Write::FleetWindow { group, slot, window });
             }
         }
+        self.write_truths();
         for key in &self.acks {
             let entry = self.ledger.get(key).copied().unwrap_or_default();
             self.writes.push(Write::Ledger { device: key.0.clone(), stream: key.1, entry });
@@ -388,6 +399,10 @@ impl Collector {
         self.counters.windows += 1;
         self.counters.last_window = Some(now.wall);
         let slot = window.start.0 / u64::from(release.schema.window_ms);
+        self.changed.extend([Topic::Models, Topic::Performance(release.model.clone())]);
+        if window.is_labels_only() {
+            return self.take_truths(device, slot, window, &release.model);
+        }
         if let Some(known) = self.devices.get_mut(device) {
             // What it counts under is what it runs, whatever was said before.
             if known.release != Some(release.id) && known.desired.is_none_or(|d| d == release.id) {
@@ -430,21 +445,9 @@ impl Collector {
                 }
                 Request::Desired => self.send_desired(name),
             },
-            Leaf::Windows | Leaf::Commands => {}
+            Leaf::Windows | Leaf::Commands | Leaf::Labels => {}
         }
         Ok(())
-    }
-
-    fn born(&mut self, now: Now, name: &Name, birth: &Birth) {
-        let Some(device) = self.devices.get_mut(name) else { return };
-        device.born(birth, now.wall);
-        let behind = device.desired.is_some() && device.desired != device.release;
-        self.writes.push(Write::Device { name: name.clone(), device: Box::new(device.clone()) });
-        if behind {
-            self.send_desired(name);
-        }
-        // What it has in flight may be stored already: say so before it sends again.
-        self.acks.insert((name.clone(), birth.stream));
     }
 
     /// Tells a device what it should run.

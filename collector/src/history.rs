@@ -1,8 +1,9 @@
 //! Windows merged by release, group and slot: what charts show and what an incident's figures are made of.
 //!
 //! Merging is integer addition, so a late window simply reopens its slot. Each group keeps its newest [`SLOTS_MAX`] slots here;
-//! the store keeps them longer.
+//! the store keeps them longer. Truth that comes late is kept apart and longer, because it comes for slots of days ago.
 
+use driftline_shared::performance::{CONFUSION_MAX, Performance};
 use driftline_shared::sketch::Sketch;
 use driftline_shared::units::{ReleaseId, WallMs};
 use driftline_shared::window::Window;
@@ -12,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const SLOTS_MAX: usize = 360;
 /// Groups of one release, the fleet included; devices of further cohorts count for the fleet alone.
 pub const GROUPS_MAX: usize = 256;
+
+/// Slots with late truth kept in memory, of all releases and groups; the oldest of a group give way.
+pub const TRUTHS_MAX: usize = 100_000;
 
 /// Whose windows were merged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +35,8 @@ pub struct Merged {
     pub labelled: u64,
     /// Those that the model got right.
     pub correct: u64,
+    /// What scores and truth say of the model; kept by [`History`] alone.
+    pub performance: Option<Box<Performance>>,
     /// One sketch per feature.
     pub sketches: Vec<Sketch>,
 }
@@ -44,6 +50,15 @@ impl Merged {
             u64::from(window.correct),
             &window.sketches,
         );
+    }
+
+    /// Adds what a window says of the model's performance.
+    fn add_performance(&mut self, window: &Window) {
+        let Some(theirs) = &window.performance else { return };
+        match &mut self.performance {
+            Some(mine) => mine.merge(theirs).expect("windows of one release have the curves of its calibration"),
+            mine @ None => *mine = Some(Box::new(theirs.clone())),
+        }
     }
 
     /// Adds another sum of the same release.
@@ -71,7 +86,73 @@ impl Merged {
         (window.samples, window.labelled, window.correct) =
             (narrow(self.samples), narrow(self.labelled), narrow(self.correct));
         window.sketches = self.sketches.iter().cloned().collect();
+        window.performance = self.performance.as_deref().cloned();
         window
+    }
+}
+
+/// Truth that came after its samples.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Truths {
+    /// Samples whose true label became known.
+    pub labelled: u64,
+    /// Those that the model got right.
+    pub correct: u64,
+    /// By predicted class, then true class; empty for models with many classes.
+    pub confusion: Vec<u32>,
+}
+
+impl Truths {
+    fn add(&mut self, window: &Window) {
+        self.labelled += u64::from(window.labelled);
+        self.correct += u64::from(window.correct);
+        let Some(performance) = &window.performance else { return };
+        if self.confusion.len() < performance.confusion.len() {
+            self.confusion.resize(performance.confusion.len(), 0);
+        }
+        for (mine, theirs) in self.confusion.iter_mut().zip(&performance.confusion) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+}
+
+/// What is known of a model's performance over some slots.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Known {
+    /// Samples in the sketches.
+    pub samples: u64,
+    /// Samples whose true label is known.
+    pub labelled: u64,
+    /// Those that the model got right.
+    pub correct: u64,
+    /// Scores and errors.
+    pub performance: Performance,
+}
+
+impl Known {
+    fn add(&mut self, merged: &Merged) {
+        self.samples += merged.samples;
+        self.labelled += merged.labelled;
+        self.correct += merged.correct;
+        if let Some(performance) = &merged.performance {
+            self.performance.merge(performance).expect("windows of one release have the curves of its calibration");
+        }
+    }
+
+    /// Adds what is known of another group.
+    pub fn merge(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.labelled += other.labelled;
+        self.correct += other.correct;
+        self.performance.merge(&other.performance).expect("groups of one release have its calibration and classes");
+    }
+
+    fn add_truths(&mut self, truths: &Truths) {
+        self.labelled += truths.labelled;
+        self.correct += truths.correct;
+        let confusion = truths.confusion.iter().copied().take(CONFUSION_MAX).collect();
+        let late = Performance { confusion, ..Performance::default() };
+        self.performance.merge(&late).expect("windows of one release have its classes");
     }
 }
 
@@ -83,6 +164,9 @@ pub type Place = (ReleaseId, Group, u64);
 pub struct History {
     slots: BTreeMap<ReleaseId, BTreeMap<Group, BTreeMap<u64, Merged>>>,
     changed: BTreeSet<Place>,
+    truths: BTreeMap<(ReleaseId, Group), BTreeMap<u64, Truths>>,
+    truths_kept: usize,
+    truths_changed: BTreeSet<Place>,
 }
 
 impl History {
@@ -94,7 +178,9 @@ impl History {
                 continue;
             }
             let slots = groups.entry(group.clone()).or_default();
-            slots.entry(slot).or_default().add(window);
+            let merged = slots.entry(slot).or_default();
+            merged.add(window);
+            merged.add_performance(window);
             while slots.len() > SLOTS_MAX {
                 slots.pop_first();
             }
@@ -102,10 +188,70 @@ impl History {
         }
     }
 
+    /// Adds a window that carries late truth alone.
+    pub fn add_truths(&mut self, slot: u64, cohort: &str, window: &Window) {
+        for group in [Group::Fleet, Group::Cohort(cohort.to_owned())] {
+            let place = (window.release, group, slot);
+            self.truths_at(&place).add(window);
+            self.truths_changed.insert(place);
+        }
+    }
+
+    /// Puts back truth that the store kept.
+    pub fn restore_truths(&mut self, place: &Place, truths: Truths) {
+        *self.truths_at(place) = truths;
+    }
+
+    fn truths_at(&mut self, place: &Place) -> &mut Truths {
+        let slots = self.truths.entry((place.0, place.1.clone())).or_default();
+        if !slots.contains_key(&place.2) {
+            self.truths_kept += 1;
+            if self.truths_kept > TRUTHS_MAX && slots.pop_first().is_some() {
+                self.truths_kept -= 1;
+            }
+        }
+        slots.entry(place.2).or_default()
+    }
+
+    /// Late truth that changed since this was asked last.
+    pub fn take_changed_truths(&mut self) -> Vec<(Place, Truths)> {
+        let changed = std::mem::take(&mut self.truths_changed);
+        let now = |place: Place| {
+            let truths = self.truths.get(&(place.0, place.1.clone()))?.get(&place.2)?.clone();
+            Some((place, truths))
+        };
+        changed.into_iter().filter_map(now).collect()
+    }
+
+    /// What is known of a release's performance in a group, slot by slot, oldest first.
+    pub fn known(&self, release: ReleaseId, group: &Group) -> BTreeMap<u64, Known> {
+        let mut known: BTreeMap<u64, Known> = BTreeMap::new();
+        for (slot, merged) in self.slots(release, group) {
+            known.entry(slot).or_default().add(merged);
+        }
+        for (slot, truths) in self.truths.get(&(release, group.clone())).into_iter().flatten() {
+            known.entry(*slot).or_default().add_truths(truths);
+        }
+        known
+    }
+
+    /// The sum of that over these slots.
+    pub fn known_within(&self, release: ReleaseId, group: &Group, slots: std::ops::Range<u64>) -> Known {
+        let mut sum = Known::default();
+        let merged = self.slots(release, group).filter(|(slot, _)| slots.contains(slot));
+        merged.for_each(|(_, merged)| sum.add(merged));
+        if let Some(truths) = self.truths.get(&(release, group.clone())) {
+            truths.range(slots).for_each(|(_, truths)| sum.add_truths(truths));
+        }
+        sum
+    }
+
     /// Puts back a slot that the store kept.
     pub fn restore(&mut self, group: Group, slot: u64, window: &Window) {
         let slots = self.slots.entry(window.release).or_default().entry(group).or_default();
-        slots.entry(slot).or_default().add(window);
+        let merged = slots.entry(slot).or_default();
+        merged.add(window);
+        merged.add_performance(window);
         while slots.len() > SLOTS_MAX {
             slots.pop_first();
         }

@@ -4,11 +4,12 @@
 //! kept as a dead letter and its number settled, or it would come again for ever.
 
 use crate::release::Release;
+use driftline_shared::performance::{ONE, Performance};
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::{Name, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::Gap;
-use driftline_shared::wire::topic::{DeviceTopic, Leaf};
+use driftline_shared::wire::topic::DeviceTopic;
 use driftline_shared::wire::{Frame, Kind, Malformed, pack};
 
 /// How far a window may lie ahead of the collector's clock.
@@ -96,7 +97,7 @@ pub struct Undecodable {
 /// Whose topic this is, when the sender may publish there.
 pub fn sender(fleet: &Name, topic: &str, client: Option<&str>) -> Result<DeviceTopic, Refusal> {
     let topic = DeviceTopic::parse(topic).ok_or(Refusal::Topic)?;
-    if topic.fleet != *fleet || topic.leaf == Leaf::Commands {
+    if topic.fleet != *fleet || !topic.leaf.is_from_device() {
         return Err(Refusal::Topic);
     }
     if client.is_some_and(|client| client != topic.device.as_str()) {
@@ -139,6 +140,22 @@ pub fn fits(window: &Window, release: &Release, now: WallMs) -> Result<(), Refus
         && window.sketches.iter().zip(features).all(|(sketch, f)| sketch.counts().len() == cells(&f.cells))
         && window.span_ms <= release.schema.window_ms
         && window.start.0 % u64::from(release.schema.window_ms) + u64::from(window.span_ms)
-            <= u64::from(release.schema.window_ms);
+            <= u64::from(release.schema.window_ms)
+        && window.correct <= window.labelled
+        && window.performance.as_ref().is_none_or(|performance| counts_fit(performance, window, release));
     if fits { Ok(()) } else { Err(Refusal::Schema) }
+}
+
+/// Whether scores were counted on the release's calibration and classes, and no more of them than there were samples.
+fn counts_fit(performance: &Performance, window: &Window, release: &Release) -> bool {
+    let shape = Performance::new(release.baseline.calibration.as_ref(), release.schema.task.classes());
+    let samples = u64::from(window.samples);
+    let possible = performance.curves.iter().all(|counts| {
+        counts.samples().iter().sum::<u64>() <= samples && counts.sums.iter().all(|&s| s <= samples * u64::from(ONE))
+    });
+    let judged: u64 = performance.confusion.iter().map(|&c| u64::from(c)).sum();
+    shape.fits(performance) && possible && judged <= u64::from(window.labelled)
+        // A part of its own shape is as impossible where the release has none.
+        && (performance.curves.is_empty() || !shape.curves.is_empty())
+        && (performance.confusion.is_empty() || !shape.confusion.is_empty())
 }

@@ -19,6 +19,7 @@ pub mod rollout;
 
 pub mod baseline;
 pub mod compare;
+pub mod calibration;
 pub mod explain;
 pub mod view;
 

@@ -4,7 +4,7 @@
 //! command, no live update) before that. When a commit fails the driver drops the state machine and rebuilds it from the store.
 
 use crate::device::Device;
-use crate::history::Group;
+use crate::history::{Group, Place, Truths};
 use crate::incident::Incident;
 use crate::ledger::Entry;
 use crate::release::Release;
@@ -42,6 +42,29 @@ pub enum Write {
         slot: u64,
         /// The sum.
         window: Box<Window>,
+    },
+    /// Late truth of a group's slot; replaces what was there.
+    Truths {
+        /// Where.
+        place: Place,
+        /// When its slot began.
+        at: WallMs,
+        /// The sum.
+        truths: Truths,
+    },
+    /// Truths on their way to a device.
+    LabelsQueued {
+        /// To whom.
+        device: Name,
+        /// Number.
+        batch: u64,
+        /// The frame.
+        frame: Vec<u8>,
+    },
+    /// The device has answered.
+    LabelsDone {
+        /// Number.
+        batch: u64,
     },
     /// A frame that does not decode.
     DeadLetter {
@@ -98,6 +121,10 @@ pub struct Stored {
     pub windows: Vec<(Name, u64, Box<Window>)>,
     /// Sums of the newest slots.
     pub fleet_windows: Vec<(Group, u64, Box<Window>)>,
+    /// Late truth.
+    pub truths: Vec<(Place, Truths)>,
+    /// Truths on their way to devices, oldest first.
+    pub labels: Vec<(Name, u64, Vec<u8>)>,
     /// Incidents, oldest first.
     pub incidents: Vec<Incident>,
     /// Rollouts, oldest first.

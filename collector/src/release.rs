@@ -158,6 +158,9 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
     if baseline.features.is_empty() || baseline.features.len() > FEATURES_MAX {
         return Err(format!("it has {} features; 1 to {FEATURES_MAX} can be watched", baseline.features.len()));
     }
+    if let Some(calibration) = &baseline.calibration {
+        calibration.check(schema.task.classes())?;
+    }
     for f in &baseline.features {
         if let Cells::Edges(edges) = &f.cells
             && !(edges.iter().all(|e| e.is_finite()) && edges.windows(2).all(|pair| pair[0] < pair[1]))

@@ -3,6 +3,7 @@
 //! A baseline is built once by `driftline baselines create`, travels in the model's bundle as JSON and is read at both ends:
 //! the agent needs the cells, the detector the rest. Immutable; another baseline is another release.
 
+use crate::calibration::Calibration;
 use crate::list::{List, Text};
 use crate::sketch::{CELLS_MAX, Cells};
 use crate::units::WallMs;
@@ -23,6 +24,8 @@ pub enum Role {
     PredictedClass,
     /// The largest class score.
     Confidence,
+    /// How undecided the model is: [`crate::performance::entropy`] of its scores.
+    Entropy,
     /// A number that the model puts out, by its place.
     Output(u16),
 }
@@ -154,6 +157,9 @@ pub struct Baseline<L> {
     pub window_samples: u32,
     /// Inputs first, then outputs; the order of a window's sketches.
     pub features: L,
+    /// What the model's scores mean; `None` where no truth was known when the bundle was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// Practical tolerance when the user gives none (docs/detection.md).

@@ -129,6 +129,24 @@ pub enum Task {
     Regression(u16),
 }
 
+impl Task {
+    /// Classes of a classifier; 0 for numbers.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Classification(classes) => classes.len(),
+            Self::Regression(_) => 0,
+        }
+    }
+}
+
+/// The place of a class by its text; `1` and `1.0` are the same class.
+pub fn class_index<'a>(classes: impl IntoIterator<Item = &'a str>, text: &str) -> Option<u16> {
+    let text = text.trim();
+    let number: Option<f64> = text.parse().ok();
+    let same = |class: &str| class == text || (number.is_some() && class.parse().ok() == number);
+    classes.into_iter().position(same).and_then(|at| u16::try_from(at).ok())
+}
+
 /// How samples become the model's input, and how often windows close.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

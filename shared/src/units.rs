@@ -81,11 +81,26 @@ impl core::error::Error for BadName {}
 
 /// The partition of a device: FNV-1a of its name, modulo 64 (any stable hash would do; this one is seven lines).
 pub fn partition(device: &Name) -> u8 {
-    let hash = device
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
-    (hash % PARTITIONS) as u8
+    (hash(device.as_str().as_bytes()) % PARTITIONS) as u8
+}
+
+/// FNV-1a, 64 bits: what a sample's id becomes, so that the id itself need not be kept.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// [`hash`] of a number as people write it.
+pub fn hash_of_number(mut number: u64) -> u64 {
+    let mut digits = [b'0'; 20];
+    let mut from = digits.len() - 1;
+    loop {
+        digits[from] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return hash(&digits[from..]);
+        }
+        from -= 1;
+    }
 }
 
 macro_rules! id {
@@ -165,6 +180,13 @@ mod tests {
         }
         for bad in ["", ".", "..", "a/b", "a b", "+", "#", "é", "a\0", &"x".repeat(65)[..]] {
             assert_eq!(Name::new(bad), Err(BadName), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_hashes_as_it_is_written() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(hash_of_number(number), hash(std::format!("{number}").as_bytes()));
         }
     }
 

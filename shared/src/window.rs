@@ -3,6 +3,7 @@
 //! Features are numbered as in the baseline of the release that was running; inputs first, then what is watched of the
 //! outputs. When the release changes, the window ends.
 
+use crate::performance::Performance;
 use crate::sketch::{Cells, CellsDiffer, Sketch};
 use crate::units::{ReleaseId, WallMs};
 
@@ -50,6 +51,8 @@ pub struct Window<const F: usize = FEATURES_MAX> {
     pub labelled: u32,
     /// Those among them that the model got right.
     pub correct: u32,
+    /// What the scores say, and where truth is known how the model erred; `None` for models that give no classes.
+    pub performance: Option<Performance>,
     /// One sketch per feature, in the baseline's order.
     pub sketches: heapless::Vec<Sketch, F>,
 }
@@ -58,7 +61,17 @@ impl<const F: usize> Window<F> {
     /// An empty window for features with these cells (the first `F` of them).
     pub fn new<'a>(release: ReleaseId, start: WallMs, span_ms: u32, cells: impl Iterator<Item = &'a Cells>) -> Self {
         let sketches = cells.take(F).map(|c| Sketch::new(c.len())).collect();
-        Self { release, start, span_ms, samples: 0, refused: Refused::default(), labelled: 0, correct: 0, sketches }
+        Self {
+            release,
+            start,
+            span_ms,
+            samples: 0,
+            refused: Refused::default(),
+            labelled: 0,
+            correct: 0,
+            performance: None,
+            sketches,
+        }
     }
 
     /// Counts one sample: `values` in the order of `cells`. Allocates nothing.
@@ -74,7 +87,11 @@ impl<const F: usize> Window<F> {
     pub fn merge(&mut self, other: &Self) -> Result<(), CellsDiffer> {
         let same_cells = self.sketches.len() == other.sketches.len()
             && self.sketches.iter().zip(&other.sketches).all(|(a, b)| a.counts().len() == b.counts().len());
-        if self.release != other.release || !same_cells {
+        let same_counts = match (&self.performance, &other.performance) {
+            (Some(mine), Some(theirs)) => mine.fits(theirs),
+            _ => true,
+        };
+        if self.release != other.release || !same_cells || !same_counts {
             return Err(CellsDiffer);
         }
         for (mine, theirs) in self.sketches.iter_mut().zip(&other.sketches) {
@@ -87,7 +104,17 @@ impl<const F: usize> Window<F> {
         self.refused.merge(&other.refused);
         self.labelled = self.labelled.saturating_add(other.labelled);
         self.correct = self.correct.saturating_add(other.correct);
+        match (&mut self.performance, &other.performance) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs)?,
+            (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+            (_, None) => {}
+        }
         Ok(())
+    }
+
+    /// Whether it carries nothing but late truth for samples that another window sketched.
+    pub fn is_labels_only(&self) -> bool {
+        self.samples == 0 && self.refused.total() == 0 && self.labelled > 0
     }
 
     /// Empties the window for the span that begins at `start`, keeping cells and release.
@@ -97,6 +124,7 @@ impl<const F: usize> Window<F> {
         self.refused = Refused::default();
         self.labelled = 0;
         self.correct = 0;
+        self.performance.iter_mut().for_each(Performance::clear);
         self.sketches.iter_mut().for_each(Sketch::clear);
     }
 }

@@ -50,6 +50,7 @@ fn a_sample_allocates_nothing_of_ours() {
         stream: Stream(1),
         window_samples_max: 1_000_000,
         spool_frames_max: 100,
+        labels_samples_max: 700,
         proof: Proof { trial: 1, commit: 1 },
     };
     let now = |ms| Now { mono: MonoMs(ms), wall: WallMs(1_795_000_000_000 + ms) };
@@ -65,7 +66,8 @@ fn a_sample_allocates_nothing_of_ours() {
             let outputs = model.answer(&reading.values, &mut out);
             assert!(matches!(outputs, Outputs::Values(_)));
             let at = now(from + i as u64);
-            let sample = Sample { event_time: at.wall, inputs: &reading.values, outputs, trial: None, label: Some(0) };
+            let sample =
+                Sample { event_time: at.wall, inputs: &reading.values, outputs, trial: None, label: Some(0), id: None };
             agent.handle(at, Input::Sample(sample));
         }
     };
@@ -80,7 +82,8 @@ fn a_sample_allocates_nothing_of_ours() {
         for (i, reading) in readings.iter().enumerate() {
             let at = now(2 * SAMPLES + i as u64);
             let (inputs, outputs) = (&reading.values, Outputs::Values(&outputs));
-            agent.handle(at, Input::Sample(Sample { event_time: at.wall, inputs, outputs, trial: None, label: None }));
+            let sample = Sample { event_time: at.wall, inputs, outputs, trial: None, label: None, id: None };
+            agent.handle(at, Input::Sample(sample));
         }
     });
     assert_eq!(sketched, 0);

@@ -74,7 +74,7 @@ impl Stream {
 
 /// A baseline of these features.
 pub fn baseline_with(features: Vec<FeatureBaseline>) -> Baseline {
-    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features }
+    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features, calibration: None }
 }
 
 /// A short text.

@@ -3,6 +3,7 @@
 use driftline_agent::bundle::{Bundle, HeapGolden};
 use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
 use driftline_collector::baseline::{Options, Table, build};
+use driftline_collector::calibration::{self, Rows};
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::{FORMAT, Schema, Task};
@@ -19,9 +20,9 @@ pub fn answer(values: &[f32]) -> [f32; 3] {
 pub fn bundle(release: &str, fault: bool, window_ms: u32, onnx: &[u8]) -> Bundle {
     let rows = |seed| {
         let mut pump = Pump::new(seed);
-        (0..400).map(move |_| pump.next(fault).values.to_vec())
+        (0..400).map(move |_| pump.next(fault)).map(|r| (r.values.to_vec(), Some(r.class as u16)))
     };
-    let inputs: Vec<Vec<f32>> = (5_000..5_020).flat_map(rows).collect();
+    let (inputs, truths): (Vec<Vec<f32>>, Vec<Option<u16>>) = (5_000..5_020).flat_map(rows).unzip();
     let devices: Vec<u32> = (0..20).flat_map(|pump| [pump; 400]).collect();
     let outputs: Vec<Vec<f32>> = inputs.iter().map(|row| answer(row).to_vec()).collect();
     let names = COLUMNS.map(str::to_owned);
@@ -29,7 +30,9 @@ pub fn bundle(release: &str, fault: bool, window_ms: u32, onnx: &[u8]) -> Bundle
     let table = Table { names: &names, units: &[], inputs: &inputs, outputs: &outputs, task: &task, times: &[], devices: &devices };
     let window_samples = window_ms / 100;
     let options = Options { window_samples, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
-    let built = build(&table, options).expect("a sound table");
+    let mut built = build(&table, options).expect("a sound table");
+    let rows = Rows { outputs: &outputs, truths: &truths, held_out: true };
+    built.baseline.calibration = calibration::fit(&rows, CLASSES.len(), &mut built.notes);
     let schema = Schema { format: FORMAT, task, label: Text::whole(LABEL), window_ms };
     let golden = HeapGolden { inputs: Vec::new(), outputs: Vec::new(), tolerance: 1e-3 };
     let name = |n| Name::new(n).expect("a name");

@@ -272,7 +272,8 @@ impl Sim {
         let trial = node.staged.as_ref().filter(|_| node.trying).map(by);
         let answered = node.agent.active().map_or(Outputs::Failed, by);
         let label = Some(reading.class as u16);
-        let sample = Sample { event_time: now.wall, inputs: &reading.values, outputs: answered, trial, label };
+        let sample =
+            Sample { event_time: now.wall, inputs: &reading.values, outputs: answered, trial, label, id: None };
         node.agent.handle(now, Input::Sample(sample));
     }
 
@@ -421,6 +422,7 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
         stream: Stream(i as u64 + 1),
         window_samples_max: 1_000_000,
         spool_frames_max: 2_000,
+        labels_samples_max: 10_000,
         proof: Proof { trial: 20, commit: 20 },
     };
     let file = SlotFile {

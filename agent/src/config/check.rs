@@ -2,6 +2,7 @@
 
 use super::raw::*;
 use super::*;
+use crate::labels;
 use driftline_shared::list::Text;
 
 /// toml's message with what to do about it.
@@ -81,6 +82,12 @@ impl Checker<'_> {
                 SPOOL_FRAMES_MIN,
                 SPOOL_FRAMES_MAX,
             )?,
+            labels_samples_max: self.between(
+                "labels.samples_max",
+                raw.labels.samples_max.unwrap_or(labels::SAMPLES_DEFAULT),
+                1,
+                labels::SAMPLES_MAX,
+            )?,
         })
     }
 
@@ -134,6 +141,9 @@ impl Checker<'_> {
         if raw.label.as_ref().is_some_and(String::is_empty) {
             return self.wrong("source.label", "", "give the column's name or leave the key out");
         }
+        if raw.id.as_ref().is_some_and(String::is_empty) {
+            return self.wrong("source.id", "", "give the column's name or leave the key out");
+        }
         self.only_where_used(&raw)?;
         let kind = match raw.kind.as_str() {
             "csv" => self.file(&raw, Format::Csv)?,
@@ -142,7 +152,7 @@ impl Checker<'_> {
             "pumps" => SourceKind::Pumps { seed: raw.seed.unwrap_or(1), fault_after_ms: self.fault(raw.fault_after)? },
             _ => return self.wrong("source.kind", raw.kind, "use \"csv\", \"ndjson\", \"stdin\" or \"pumps\""),
         };
-        Ok(SourceConfig { kind, rate_hz, repeat: raw.repeat.unwrap_or(false), label: raw.label })
+        Ok(SourceConfig { kind, rate_hz, repeat: raw.repeat.unwrap_or(false), label: raw.label, id: raw.id })
     }
 
     /// A key that would silently do nothing is a mistake too.
@@ -161,6 +171,7 @@ impl Checker<'_> {
                 "only kind \"pumps\" and order \"shuffled\" have a seed",
             ),
             ("source.format", raw.format.is_some(), stdin, "only kind \"stdin\" has a format"),
+            ("source.id", raw.id.is_some(), !pumps, "the samples of kind \"pumps\" are numbered"),
             ("source.fault_after", raw.fault_after.is_some(), pumps, "only kind \"pumps\" has a fault"),
         ];
         for (key, given, used, wanted) in rules {

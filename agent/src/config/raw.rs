@@ -17,6 +17,8 @@ pub(super) struct RawConfig {
     pub(super) trial: RawTrial,
     #[serde(default)]
     pub(super) spool: RawSpool,
+    #[serde(default)]
+    pub(super) labels: RawLabels,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +57,7 @@ pub(super) struct RawSource {
     #[serde(rename = "loop")]
     pub(super) repeat: Option<bool>,
     pub(super) label: Option<String>,
+    pub(super) id: Option<String>,
     pub(super) order: Option<String>,
     pub(super) seed: Option<u64>,
     pub(super) fault_after: Option<String>,
@@ -77,4 +80,10 @@ pub(super) struct RawTrial {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSpool {
     pub(super) frames_max: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLabels {
+    pub(super) samples_max: Option<u32>,
 }

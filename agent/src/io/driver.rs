@@ -141,6 +141,7 @@ pub async fn start(
         stream: Stream(stream),
         window_samples_max: config.window_samples_max,
         spool_frames_max: config.spool_frames_max,
+        labels_samples_max: config.labels_samples_max,
         proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
     };
     let (model, profile) = active.unzip();
@@ -402,12 +403,12 @@ impl Worker {
 
     /// Infers and sketches a chunk. Allocates nothing per sample.
     fn samples(&mut self, chunk: &Chunk) {
-        let width = (chunk.values.len() / chunk.labels.len().max(1)).max(1);
+        let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
         let now = self.clock.now();
         if chunk.malformed > 0 {
             self.agent.handle(now, Input::Malformed(chunk.malformed));
         }
-        for (inputs, &label) in chunk.values.chunks_exact(width).zip(&chunk.labels) {
+        for (inputs, read) in chunk.values.chunks_exact(width).zip(&chunk.rows) {
             let outputs = match &mut self.active {
                 Some(model) => model.answer(inputs, &mut self.outputs),
                 None => crate::inference::Outputs::Failed,
@@ -416,7 +417,7 @@ impl Worker {
                 Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
                 _ => None,
             };
-            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label };
+            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label: read.label, id: read.id };
             self.agent.handle(now, Input::Sample(sample));
             // A release may have changed by this sample; the next one belongs to the new model.
             self.act();
@@ -427,7 +428,7 @@ impl Worker {
         let Some(profile) = self.agent.active().filter(|_| self.feed.is_none() && self.ending.is_none()) else {
             return;
         };
-        let wanted = Wanted::of(profile, self.config.source.label.as_deref());
+        let wanted = Wanted::of(profile, self.config.source.label.as_deref(), self.config.source.id.as_deref());
         match source::start(&self.config.source, wanted, self.hooks.fault.clone(), &self.runtime) {
             Ok(feed) => self.feed = Some(feed),
             Err(source) => {

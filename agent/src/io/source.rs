@@ -5,7 +5,7 @@
 
 use crate::config::{Format, Order, SourceConfig, SourceKind};
 use crate::pumps::Pump;
-use crate::source::{Chunk, Columns, Row, Rows, SourceError, Wanted};
+use crate::source::{Chunk, Columns, Known, Row, Rows, SourceError, Wanted};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -155,7 +155,7 @@ async fn pumps(
         for _ in 0..rows {
             let reading = pump.next(faulty);
             columns.pick(&reading.values, &mut chunk.values);
-            chunk.labels.push(classes.get(reading.class).copied().flatten());
+            chunk.rows.push(Known { label: classes.get(reading.class).copied().flatten(), id: None });
         }
         if ring.full.send(Fed::Chunk(chunk)).await.is_err() {
             break;
@@ -181,7 +181,7 @@ fn read(mut ring: Ring, config: &SourceConfig, wanted: Wanted) -> Result<(), Sou
     while let Some(mut chunk) = ring.empty.blocking_recv() {
         let more = player.fill(&mut chunk, rows)?;
         // Rows that cannot be read take their time too: a looping file of nothing else must not spin.
-        let taken = chunk.labels.len() + chunk.malformed as usize;
+        let taken = chunk.rows.len() + chunk.malformed as usize;
         if taken > 0
             && let Some(due) = pace.due(taken)
         {
@@ -226,7 +226,7 @@ impl Player for InOrder {
     fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Result<bool, SourceError> {
         for _ in 0..rows {
             match self.rows.next(&mut chunk.values)? {
-                Row::Sample(label) => chunk.labels.push(label),
+                Row::Sample(read) => chunk.rows.push(read),
                 Row::Malformed { line, error } => {
                     chunk.malformed += 1;
                     self.malformed += 1;
@@ -262,7 +262,7 @@ impl Shuffled {
         let mut all = Chunk::default();
         loop {
             match rows.next(&mut all.values)? {
-                Row::Sample(label) => all.labels.push(label),
+                Row::Sample(read) => all.rows.push(read),
                 Row::Malformed { line, error } => {
                     all.malformed += 1;
                     log_malformed(u64::from(all.malformed), line, &error);
@@ -274,7 +274,7 @@ impl Shuffled {
             }
         }
         let malformed = all.malformed;
-        let order = (0..all.labels.len() as u32).collect();
+        let order = (0..all.rows.len() as u32).collect();
         let mut player = Self { width, all, order, at: 0, random: crate::pumps::Random::new(seed), repeat, malformed };
         player.random.shuffle(&mut player.order);
         Ok(player)
@@ -295,7 +295,7 @@ impl Player for Shuffled {
             }
             let row = self.order[self.at] as usize;
             chunk.values.extend_from_slice(&self.all.values[row * self.width..(row + 1) * self.width]);
-            chunk.labels.push(self.all.labels[row]);
+            chunk.rows.push(self.all.rows[row]);
             self.at += 1;
         }
         Ok(true)

@@ -11,9 +11,11 @@ use driftline_agent::config::Format;
 use driftline_agent::inference::{Model, input_width, metadata};
 use driftline_agent::source::{Row, Rows, Wanted};
 use driftline_collector::baseline::{Built, Options, build};
+use driftline_collector::calibration;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
+use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task};
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task, class_index};
 use driftline_shared::units::Name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -61,6 +63,10 @@ pub struct Args {
     /// Column with the true class
     #[arg(long)]
     label: Option<String>,
+    /// CSV table of rows with their true class that the model was not trained on, to learn what its scores mean [default: the
+    /// training rows]
+    #[arg(long)]
+    calibration: Option<PathBuf>,
     /// Class names in the order of the model's scores
     #[arg(long, value_delimiter = ',')]
     classes: Vec<String>,
@@ -144,6 +150,19 @@ pub struct Recipe {
     pub window_ms: u32,
     /// How the baseline is built.
     pub options: Options,
+    /// What the rows truly were.
+    pub truth: Truth,
+}
+
+/// What rows truly were, as far as it is known.
+#[derive(Default)]
+pub struct Truth {
+    /// Classes that the rows refer to; not necessarily in the model's order.
+    pub classes: Vec<String>,
+    /// The class of each training row.
+    pub training: Vec<Option<u16>>,
+    /// Other rows and their classes, to calibrate with instead.
+    pub held_out: Option<(Vec<Vec<f32>>, Vec<Option<u16>>)>,
 }
 
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
@@ -168,13 +187,41 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         times: &rows.times,
         devices: &rows.devices,
     };
-    let built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    let mut built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
     let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms };
     let golden = golden(inputs, &outputs);
     let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
     Ok((bundle, built))
+}
+
+/// What the model's scores mean, where the truth of some rows is known.
+fn calibrate(
+    model: &mut Model,
+    task: &Task,
+    truth: &Truth,
+    outputs: &[Vec<f32>],
+    notes: &mut Vec<String>,
+) -> Option<Calibration> {
+    let Task::Classification(classes) = task else { return None };
+    let places: Vec<Option<u16>> =
+        truth.classes.iter().map(|name| class_index(classes.iter().map(Text::as_str), name)).collect();
+    let known = |rows: &[Option<u16>]| -> Vec<Option<u16>> {
+        rows.iter().map(|class| places.get(usize::from((*class)?)).copied().flatten()).collect()
+    };
+    match &truth.held_out {
+        Some((inputs, truths)) => {
+            let (outputs, truths) = (answers(model, inputs), known(truths));
+            let rows = calibration::Rows { outputs: &outputs, truths: &truths, held_out: true };
+            calibration::fit(&rows, classes.len(), notes)
+        }
+        None => {
+            let rows = calibration::Rows { outputs, truths: &known(&truth.training), held_out: false };
+            calibration::fit(&rows, classes.len(), notes)
+        }
+    }
 }
 
 /// Makes a bundle in memory from a model's bytes and the table that `args` name.
@@ -184,7 +231,11 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
-    let (inputs, skipped) = rows(&args.data, &names)?;
+    let classes = class_names(args, &meta)?;
+    let wanted = Wanted { inputs: names.clone(), label: label.clone(), classes: classes.clone(), id: None };
+    let Read { inputs, truths: training, skipped } = rows(&args.data, &wanted)?;
+    let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
+    let held_out = held_out.map(|read| (read.inputs, read.truths));
     let table = context(args, &header, inputs, &skipped)?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
@@ -203,6 +254,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
             independent_rows: args.rows == RowOrder::Independent,
             tolerance: args.tolerance,
         },
+        truth: Truth { classes, training, held_out },
     };
     make(onnx, recipe, &table, [&origin[0], &origin[1]])
 }
@@ -249,6 +301,15 @@ fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Re
     }
     let text = |c: &String| Text::whole(c).with_context(|| format!("the class name {c} is longer than 64 bytes"));
     Ok(Task::Classification(classes.iter().map(text).collect::<Result<Vec<_>>>()?.into_iter().collect()))
+}
+
+/// Classes that a table may name; numbers when nothing names the model's.
+fn class_names(args: &Args, meta: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    if !args.classes.is_empty() {
+        return Ok(args.classes.clone());
+    }
+    let named: Option<Vec<String>> = json(meta, "driftline.classes")?;
+    Ok(named.unwrap_or_else(|| (0..CLASSES_MAX).map(|i| i.to_string()).collect()))
 }
 
 fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
@@ -323,17 +384,28 @@ fn time_ms(text: &str) -> Option<u64> {
     u64::try_from(at.ok()?.as_millisecond()).ok()
 }
 
-/// Every readable row of the wanted columns, and the lines of those that are not.
-fn rows(path: &Path, names: &[String]) -> Result<(Vec<Vec<f32>>, BTreeSet<u64>)> {
-    let wanted = Wanted { inputs: names.to_vec(), label: None, classes: Vec::new() };
+/// Rows of a table.
+struct Read {
+    inputs: Vec<Vec<f32>>,
+    /// Their classes, where they name one.
+    truths: Vec<Option<u16>>,
+    /// Lines that could not be read.
+    skipped: BTreeSet<u64>,
+}
+
+/// Every readable row of the wanted columns.
+fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
     let shown = path.display().to_string();
-    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted, &shown)?;
-    let (mut table, mut skipped, mut first_bad) = (Vec::new(), BTreeSet::new(), None);
+    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted.clone(), &shown)?;
+    let (mut table, mut truths, mut skipped, mut first_bad) = (Vec::new(), Vec::new(), BTreeSet::new(), None);
     let progress = progress(0, "rows read");
     while table.len() < ROWS_MAX {
-        let mut values = Vec::with_capacity(names.len());
+        let mut values = Vec::with_capacity(wanted.inputs.len());
         match reader.next(&mut values)? {
-            Row::Sample(_) => table.push(values),
+            Row::Sample(read) => {
+                table.push(values);
+                truths.push(read.label);
+            }
             Row::Malformed { line, error } => {
                 skipped.insert(line);
                 first_bad.get_or_insert(format!("line {line}: {error}"));
@@ -350,7 +422,7 @@ fn rows(path: &Path, names: &[String]) -> Result<(Vec<Vec<f32>>, BTreeSet<u64>)>
         }
         eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
     }
-    Ok((table, skipped))
+    Ok(Read { inputs: table, truths, skipped })
 }
 
 /// The model's answers; an empty row where it has none.

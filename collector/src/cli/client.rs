@@ -63,7 +63,8 @@ impl Client {
 
     /// A view.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let url = format!("{}/api/v1/{path}?lang={}", self.url, self.lang);
+        let and = if path.contains('?') { '&' } else { '?' };
+        let url = format!("{}/api/v1/{path}{and}lang={}", self.url, self.lang);
         self.answer(self.agent.get(url).header("Authorization", self.authorization()).call())
     }
 

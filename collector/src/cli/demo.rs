@@ -3,7 +3,7 @@
 //! Only the pumps' readings are simulated. Their agents are the real ones, run a real ONNX model and speak MQTT over loopback; the
 //! storyteller knows what it tells from the collector's API and live channel, like any dashboard.
 
-use super::baselines::{Recipe, Table, make};
+use super::baselines::{Recipe, Table, Truth, make};
 use super::client::{Client, Failure};
 use super::live::Live;
 use super::output::text;
@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, TrialConfig};
 use driftline_agent::io::driver::{self, Hooks};
-use driftline_agent::pumps::{COLUMNS, LABEL, Pump};
+use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
 use driftline_collector::baseline::Options;
 use driftline_collector::config::{Config, Mqtt};
 use driftline_collector::io::{self, Ready};
@@ -103,9 +103,9 @@ impl Drop for Home {
 fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
     let rows = (0..20).flat_map(|i| {
         let mut pump = Pump::new(TRAINING_SEED + i);
-        (0..ROWS_PER_PUMP).map(move |_| (pump.next(fault).values.to_vec(), i as u32))
+        (0..ROWS_PER_PUMP).map(move |_| pump.next(fault)).map(move |r| (r.values.to_vec(), (Some(r.class as u16), i as u32)))
     });
-    let (inputs, devices) = rows.unzip();
+    let (inputs, (training, devices)): (Vec<Vec<f32>>, (Vec<Option<u16>>, Vec<u32>)) = rows.unzip();
     let table = Table { inputs, devices, ..Table::default() };
     let recipe = Recipe {
         name: Name::new("pump").expect("a name"),
@@ -120,6 +120,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
             independent_rows: false,
             tolerance: TOLERANCE_DEFAULT,
         },
+        truth: Truth { classes: CLASSES.map(str::to_owned).into(), training, held_out: None },
     };
     Ok(make(onnx, recipe, &table, ["the demo's model", "the demo's pumps"])?.0)
 }
@@ -151,9 +152,11 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
             rate_hz: Some(RATE_HZ),
             repeat: false,
             label: None,
+            id: None,
         },
         window_samples_max: driftline_agent::config::SAMPLES_PER_WINDOW_MAX,
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
+        labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
         spool_frames_max: 2_000,
     }
 }

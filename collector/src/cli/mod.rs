@@ -11,9 +11,11 @@ mod demo;
 mod devices;
 mod evaluate;
 mod incidents;
+mod labels;
 mod live;
 mod models;
 mod output;
+mod performance;
 mod rollouts;
 mod serve;
 mod status;
@@ -81,6 +83,11 @@ enum Command {
     /// Problems
     #[command(subcommand)]
     Incidents(incidents::Command),
+    /// How often a model is right: measured where true answers are known, else estimated
+    Performance(performance::Args),
+    /// What samples really were
+    #[command(subcommand)]
+    Labels(labels::Command),
     /// Staged rollouts
     #[command(subcommand)]
     Rollouts(rollouts::Command),
@@ -116,6 +123,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&command, &client()?, &output),
         Command::Devices(devices::Command::List) => devices::list(&client()?, &output),
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),
+        Command::Performance(args) => performance::run(&args, &client()?, &output),
+        Command::Labels(command) => labels::run(&command, &client()?, &output),
         Command::Rollouts(command) => rollouts::run(&command, &client()?, &output),
     }
 }

@@ -34,10 +34,16 @@ pub fn run(command: &Command, client: &Client, output: &Output) -> anyhow::Resul
                 ("MODEL", |m| text(m, "model")),
                 ("RELEASE", |m| text(m, "release")),
                 ("DEVICES", |m| text(m, "devices")),
+                ("RIGHT", |m| accuracy(&m["accuracy"])),
                 ("BASELINE ROWS", |m| text(m, "baseline_rows")),
                 ("DIGEST", |m| text(m, "digest").chars().take(16).collect()),
             ],
         )?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The share of right answers, and which of the two it is.
+fn accuracy(item: &serde_json::Value) -> String {
+    item["share"].as_f64().map_or("–".into(), |share| format!("{:.1}% ({})", 100.0 * share, text(item, "text")))
 }

@@ -1,6 +1,6 @@
 //! What people ask the collector to do, and its answers. Nothing wide happens without a plan that was confirmed by its hash.
 
-use super::{Collector, RELEASES_MAX, Topic};
+use super::{Collector, LabelsRequest, RELEASES_MAX, Topic};
 use crate::record::Write;
 use crate::release::Release;
 use crate::rollout::machine::{Pause, Rollout};
@@ -67,6 +67,8 @@ pub enum Command {
     Abort(u64),
     /// Mark an incident as seen.
     Acknowledge(u64),
+    /// Tell a device what its samples really were.
+    AddLabels(Box<LabelsRequest>),
 }
 
 /// Why a command was not carried out.
@@ -81,7 +83,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }
     }
 }
@@ -99,6 +101,7 @@ impl Collector {
             Command::Pause(id) => self.change(now, id, "rollout.paused", |r, now| r.pause(now.wall, Pause::User)),
             Command::Resume(id) => self.change(now, id, "rollout.resumed", |r, now| r.resume(now.wall)),
             Command::Abort(id) => self.abort(now, id),
+            Command::AddLabels(request) => self.add_labels(now, &request),
             Command::Acknowledge(id) => {
                 let state = self.book.acknowledge(id, now.wall).ok_or_else(|| {
                     Refused::new(

@@ -195,9 +195,25 @@ impl Collector {
         self.changed.extend([Topic::Overview, Topic::Rollouts, Topic::Rollout(id), Topic::Devices]);
     }
 
-    /// A device said how far a release has come.
+    pub(super) fn born(&mut self, now: Now, name: &Name, birth: &messages::Birth) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        device.born(birth, now.wall);
+        let behind = device.desired.is_some() && device.desired != device.release;
+        self.writes.push(Write::Device { name: name.clone(), device: Box::new(device.clone()) });
+        if behind {
+            self.send_desired(name);
+        }
+        self.labels.again(name);
+        // What it has in flight may be stored already: say so before it sends again.
+        self.acks.insert((name.clone(), birth.stream));
+    }
+
+    /// A device said what became of a release, or of truths.
     pub(super) fn reported(&mut self, now: Now, name: &Name, event: &messages::Event) {
-        let messages::Event::Slot { release, state, reason, .. } = event;
+        let (release, state, reason) = match event {
+            messages::Event::Slot { release, state, reason, .. } => (release, state, reason),
+            messages::Event::Truth(truth) => return self.told(now, name, truth),
+        };
         let Some(device) = self.devices.get_mut(name) else { return };
         device.seen = now.wall;
         match state {

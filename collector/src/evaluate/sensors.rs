@@ -82,7 +82,7 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
         }
         let features = vec![of; FEATURES];
         let baseline =
-            Baseline { format: FORMAT, rows: cut.training as u32, window_samples: cut.window as u32, features };
+            Baseline { format: FORMAT, rows: cut.training as u32, window_samples: cut.window as u32, features, calibration: None };
         let mut designs = Designs::default();
         let scores = designs.scores(&baseline, 0, WallMs(0));
         let mut detector = Detector::default();

@@ -104,10 +104,20 @@ ranked-title = Which readings changed most
 ranked-caption = Distance from training, 0 to 1. How much the model relies on each reading is not known.
 
 accuracy-title = How often the model was right
-accuracy-caption = Only where the true answer is known on the device.
+accuracy-caption = Measured where the true answer is known, else estimated from the model's own scores. An estimate cannot see that a right answer is now another one.
+accuracy-measured = measured on { $readings } labelled readings
+accuracy-estimated = estimated, no labels: { $low } to { $high }
 accuracy-before = { $model }, before the change
 accuracy-since = { $model }, since the change
 accuracy-now = { $model }
+
+performance-measured = { $model } was right on { $share } of { $readings } readings whose true answer is known.
+performance-beside = Estimated from the scores of all { $samples } readings: { $value } ({ $low } to { $high }).
+performance-estimated = { $model } is right on an estimated { $value } of readings ({ $low } to { $high }). No true answers are known.
+performance-training-rows = The calibration comes from the training rows, so this is likely too high.
+performance-no-calibration = How often { $model } is right cannot be estimated: the bundle has no calibration (give --label).
+performance-numbers = { $model } gives numbers, not classes: how often it is right is not defined.
+performance-nothing = { $model } has not judged any readings yet.
 
 expert-statistic = Statistic
 expert-statistic-value = mixture e-Shiryaev-Roberts detector on score sums, { $family } { $direction }

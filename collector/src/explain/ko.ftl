@@ -85,10 +85,20 @@ ranked-title = 가장 많이 바뀐 입력값
 ranked-caption = 학습 데이터와의 거리, 0~1. 모델이 각 입력값에 얼마나 기대는지는 알 수 없습니다.
 
 accuracy-title = 모델이 맞힌 비율
-accuracy-caption = 기기에서 정답을 아는 경우만 셉니다.
+accuracy-caption = 정답을 알면 측정하고, 모르면 모델의 점수로 추정합니다. 정답 자체가 달라진 것은 추정으로 알 수 없습니다.
+accuracy-measured = 측정값, 정답을 아는 { $readings }건 기준
+accuracy-estimated = 추정값, 정답 없음: { $low }~{ $high }
 accuracy-before = { $model }, 변화 전
 accuracy-since = { $model }, 변화 후
 accuracy-now = { $model }
+
+performance-measured = { JOSA($model, "은/는") } 정답을 아는 { $readings }건 중 { $share }를 맞혔습니다.
+performance-beside = 전체 { $samples }건의 점수로 추정한 값: { $value } ({ $low }~{ $high }).
+performance-estimated = { JOSA($model, "이/가") } 맞히는 비율은 { $value }로 추정됩니다({ $low }~{ $high }). 알려진 정답은 없습니다.
+performance-training-rows = 학습에 쓴 행으로 보정했으므로 실제보다 높게 나왔을 수 있습니다.
+performance-no-calibration = { JOSA($model, "이/가") } 맞히는 비율을 추정할 수 없습니다. 번들에 보정 정보가 없습니다(--label을 지정하세요).
+performance-numbers = { JOSA($model, "은/는") } 분류가 아니라 숫자를 답하므로 맞힌 비율이 정의되지 않습니다.
+performance-nothing = { JOSA($model, "은/는") } 아직 판단한 데이터가 없습니다.
 
 expert-statistic = 통계량
 expert-statistic-value = 점수 합에 대한 혼합 e-Shiryaev-Roberts 탐지기, { $family } { $direction }

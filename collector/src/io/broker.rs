@@ -1,6 +1,7 @@
 //! The embedded MQTT broker: mqtt5 with topic rights per device, a hook that stores before it acknowledges, and tight limits.
 //!
-//! A device may publish on its own topics and read its own commands and the host's state; nothing else, its last will included. The
+//! A device may publish on its own topics and read its own commands, labels and the host's state; nothing else, its last will included. A
+//! client whose id begins with [`LABELLER`] is a tool of the operator: it may publish labels for any device, and nothing else. The
 //! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. Leaves out TLS and passwords
 //! (a later issue): whoever can reach the listener may name itself as a device, which is why it binds to loopback by default.
 
@@ -31,7 +32,9 @@ pub const CLIENTS_MAX: usize = 20_000;
 const RETAINED_MAX: usize = 2 * CLIENTS_MAX + 1;
 /// Largest retained message.
 const RETAINED_BYTES_MAX: usize = 4096;
-/// Subscriptions of one client: its commands and the host.
+/// First characters of the ids of clients that tell devices what their samples were.
+pub const LABELLER: &str = "labels.";
+/// Subscriptions of one client: its commands, its labels and the host.
 const SUBSCRIPTIONS_MAX: usize = 4;
 /// Room for topic and properties beside the largest frame.
 const PACKET_OVERHEAD: usize = 1024;
@@ -154,11 +157,16 @@ impl Rights {
     }
 
     fn may_publish(&self, client: &str, topic: &str) -> bool {
-        self.own(client, topic).is_some_and(|leaf| leaf != Leaf::Commands)
+        if client.starts_with(LABELLER) {
+            let topic = DeviceTopic::parse(topic);
+            return topic.is_some_and(|topic| topic.fleet == self.fleet && topic.leaf == Leaf::Labels);
+        }
+        self.own(client, topic).is_some_and(Leaf::is_from_device)
     }
 
     fn may_subscribe(&self, client: &str, filter: &str) -> bool {
-        filter == self.host || self.own(client, filter) == Some(Leaf::Commands)
+        let own = |leaf: Leaf| matches!(leaf, Leaf::Commands | Leaf::Labels) && !client.starts_with(LABELLER);
+        filter == self.host || self.own(client, filter).is_some_and(own)
     }
 }
 
@@ -224,6 +232,10 @@ impl BrokerEventHandler for Hook {
 
     fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Later<'a, PublishAction> {
         Box::pin(async move {
+            if DeviceTopic::parse(&event.topic).is_some_and(|topic| topic.leaf == Leaf::Labels) {
+                // From a tool straight to the device; kept for later it would only be told again at every connect.
+                return if event.retain { PublishAction::Handled } else { PublishAction::Continue };
+            }
             self.store(&event.client_id, &event.topic, event.payload).await;
             // Births and deaths stay visible to whoever looks with an MQTT client; the rest goes no further.
             if event.retain { PublishAction::Continue } else { PublishAction::Handled }

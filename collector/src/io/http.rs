@@ -6,7 +6,7 @@
 
 use super::driver::Ask;
 use super::live::{self, Hub};
-use crate::collector::{Command, Refused, RolloutRequest, Topic};
+use crate::collector::{Command, LabelsRequest, Refused, RolloutRequest, Topic};
 use crate::explain::Lang;
 use crate::view;
 use axum::Router;
@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Largest packed bundle.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+/// Largest body of labels.
+const LABELS_BYTES_MAX: usize = 4 << 20;
 /// Largest other body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 const CSP: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
@@ -61,6 +63,7 @@ pub fn router(api: Api) -> Router {
         .route("/rollouts/{id}", get(|api, query, Path(id): Path<String>| named(api, query, format!("rollout:{id}"))))
         .route("/models", get(|api, query| show(api, query, Topic::Models)))
         .route("/devices", get(|api, query| show(api, query, Topic::Devices)))
+        .route("/performance", get(performance))
         .route("/health", get(health))
         .route("/live", get(socket));
     let actions = Router::new()
@@ -72,9 +75,10 @@ pub fn router(api: Api) -> Router {
             "/incidents/{id}/acknowledge",
             post(|api, Path(id): Path<String>| numbered(api, id, "INC-", Command::Acknowledge)),
         );
+    let labels = Router::new().route("/labels", post(add_labels)).layer(DefaultBodyLimit::max(LABELS_BYTES_MAX));
     let models = Router::new().route("/models", post(add_model)).layer(DefaultBodyLimit::max(BUNDLE_BYTES_MAX));
     let routes = Router::new()
-        .nest("/api/v1", views.merge(actions).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).merge(models))
+        .nest("/api/v1", views.merge(actions).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).merge(models).merge(labels))
         .route("/metrics", get(metrics))
         .fallback(dashboard)
         .layer(middleware::from_fn_with_state(api.clone(), guard));
@@ -191,8 +195,36 @@ async fn named(api: State<Api>, options: Query<Options>, name: String) -> Respon
     }
 }
 
+#[derive(Debug, Deserialize)]
+struct Model {
+    #[serde(default)]
+    model: String,
+}
+
+async fn performance(api: State<Api>, options: Query<Options>, Query(Model { model }): Query<Model>) -> Response {
+    if model.is_empty() {
+        let message = "This wants the name of a model.";
+        return error(StatusCode::BAD_REQUEST, "bad_request", message, "GET /api/v1/performance?model=pump");
+    }
+    match view::parse_topic(&format!("performance:{model}")) {
+        Some(topic) => show(api, options, topic).await,
+        None => missing(&format!("model:{model}")),
+    }
+}
+
+async fn add_labels(State(api): State<Api>, body: Bytes) -> Response {
+    match serde_json::from_slice::<LabelsRequest>(&body) {
+        Ok(labels) => command(&api, Command::AddLabels(Box::new(labels)), StatusCode::ACCEPTED).await,
+        Err(e) => {
+            let message = format!("These are no labels: {e}.");
+            error(StatusCode::BAD_REQUEST, "bad_request", &message, "docs/api.md shows the fields")
+        }
+    }
+}
+
 fn missing(name: &str) -> Response {
     let (kind, id) = name.split_once(':').unwrap_or((name, ""));
+    let kind = if kind == "performance" { "model" } else { kind };
     error(StatusCode::NOT_FOUND, "not_found", &format!("There is no {kind} {id}."), &format!("driftline {kind}s list"))
 }
 

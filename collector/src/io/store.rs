@@ -5,12 +5,12 @@
 //! bits are kept as the signed number of the same bits. Leaves out several collectors on one store.
 
 use crate::device::Device;
-use crate::history::Group;
+use crate::history::{Group, TRUTHS_MAX, Truths};
 use crate::ledger::Entry;
 use crate::record::{REPLAY_SLOTS, Stored, Write};
 use crate::release::Release;
 use driftline_shared::manifest::{BASELINE_FILE, Digest, Manifest, SCHEMA_FILE};
-use driftline_shared::units::{Name, Seq, Stream, WallMs, partition};
+use driftline_shared::units::{Name, ReleaseId, Seq, Stream, WallMs, partition};
 use driftline_shared::window::Window;
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -50,6 +50,15 @@ CREATE TABLE release(id INTEGER NOT NULL UNIQUE, manifest BLOB NOT NULL, added I
 CREATE TABLE incident(id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE rollout(id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE event(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL);
+";
+
+/// Tables that came after the first version; a program of that version does not look at them.
+const MORE: &str = "
+CREATE TABLE IF NOT EXISTS truth(release INTEGER NOT NULL, cohort TEXT, slot INTEGER NOT NULL, at INTEGER NOT NULL,
+  labelled INTEGER NOT NULL, correct INTEGER NOT NULL, confusion TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS truth_key ON truth(release, ifnull(cohort, ''), cohort IS NULL, slot);
+CREATE INDEX IF NOT EXISTS truth_at ON truth(at);
+CREATE TABLE IF NOT EXISTS label_queue(batch INTEGER PRIMARY KEY, device TEXT NOT NULL, frame BLOB NOT NULL);
 ";
 
 /// Why the store does not work.
@@ -136,6 +145,7 @@ impl Store {
                 .map_err(failed)?;
             tx.commit().map_err(failed)?;
         }
+        db.execute_batch(MORE).map_err(failed)?;
         Ok(Self { path, files, db, _lock: lock })
     }
 
@@ -195,6 +205,8 @@ impl Store {
             }
         }
         stored.releases = releases;
+        stored.truths = self.truths()?;
+        stored.labels = self.labels()?;
         stored.incidents = self.documents("incident")?;
         stored.rollouts = self.documents("rollout")?;
         Ok(stored)
@@ -237,6 +249,7 @@ impl Store {
         let steps = [
             ("DELETE FROM window WHERE at < ?1", before(WINDOW_MS_KEPT)),
             ("DELETE FROM fleet_window WHERE at < ?1", before(FLEET_WINDOW_MS_KEPT)),
+            ("DELETE FROM truth WHERE at < ?1", before(FLEET_WINDOW_MS_KEPT)),
             ("DELETE FROM event WHERE at < ?1", before(FLEET_WINDOW_MS_KEPT)),
             ("DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1", DEAD_LETTERS_MAX),
         ];
@@ -260,6 +273,30 @@ impl Store {
                 Release::from_parts(&manifest, &baseline, &schema, WallMs(unsigned(added))).map_err(|_| damaged())
             })
             .collect()
+    }
+
+    fn truths(&self) -> Result<Vec<(crate::history::Place, Truths)>> {
+        let rows = self.rows(
+            "SELECT release, cohort, slot, labelled, correct, confusion FROM truth ORDER BY slot DESC LIMIT ?1",
+            [TRUTHS_MAX as i64],
+            |row| {
+                let group = row.get::<_, Option<String>>(1)?.map_or(Group::Fleet, Group::Cohort);
+                let place = (ReleaseId(unsigned(row.get(0)?)), group, unsigned(row.get(2)?));
+                Ok((place, unsigned(row.get(3)?), unsigned(row.get(4)?), row.get::<_, String>(5)?))
+            },
+        )?;
+        let read = |(place, labelled, correct, confusion): (_, _, _, String)| {
+            Ok((place, Truths { labelled, correct, confusion: json(&confusion, "a confusion table")? }))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    fn labels(&self) -> Result<Vec<(Name, u64, Vec<u8>)>> {
+        let rows = self.rows("SELECT device, batch, frame FROM label_queue ORDER BY batch", [], |row| {
+            Ok((row.get::<_, String>(0)?, unsigned(row.get(1)?), row.get::<_, Vec<u8>>(2)?))
+        })?;
+        let read = |(device, batch, frame): (String, u64, Vec<u8>)| Ok((name(&device, "a device name")?, batch, frame));
+        rows.into_iter().map(read).collect()
     }
 
     fn documents<T: serde::de::DeserializeOwned>(&self, table: &'static str) -> Result<Vec<T>> {
@@ -350,6 +387,22 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 params![release, cohort, signed(*slot), signed(window.start.0), packed(window)],
             )
         }
+        Write::Truths { place: (release, group, slot), at, truths } => {
+            let cohort = match group {
+                Group::Fleet => None,
+                Group::Cohort(name) => Some(name.as_str()),
+            };
+            let confusion = text(&truths.confusion);
+            let (labelled, correct) = (signed(truths.labelled), signed(truths.correct));
+            run(
+                "INSERT OR REPLACE INTO truth VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![signed(release.0), cohort, signed(*slot), signed(at.0), labelled, correct, confusion],
+            )
+        }
+        Write::LabelsQueued { device, batch, frame } => {
+            run("INSERT INTO label_queue VALUES(?1, ?2, ?3)", params![signed(*batch), device.as_str(), frame])
+        }
+        Write::LabelsDone { batch } => run("DELETE FROM label_queue WHERE batch = ?1", params![signed(*batch)]),
         Write::DeadLetter { device, number, reason, body } => run(
             "INSERT INTO dead_letter(p, device, stream, seq, reason, body) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
             params![

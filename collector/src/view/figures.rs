@@ -2,7 +2,7 @@
 
 use super::View;
 use crate::explain::number;
-use crate::history::{Group, Merged};
+use crate::history::{Group, Known};
 use crate::incident::{Change, Incident, Scope};
 use crate::release::Release;
 use driftline_shared::drift::distance::Convention;
@@ -50,34 +50,35 @@ impl View<'_> {
         })
     }
 
-    /// How often the model was right where the true answer was known on the device: before, since, and on newer releases.
+    /// How often the model was right: before, since, and on newer releases; measured where truth is known, else estimated.
     pub(super) fn accuracy(&self, incident: &Incident) -> Value {
         let Some(release) = self.began_on(incident) else { return Value::Null };
         let groups = scope_groups(incident, &self.core.settings.cohort_label);
         let sum = |release: &Release, from: u64, to: u64| {
             let window = u64::from(release.schema.window_ms);
-            let slots = groups.iter().flat_map(|g| self.core.history.slots(release.id, g));
-            let within = slots.filter(|(slot, _)| (from..to).contains(&(slot * window)));
-            within.fold((0, 0), |(n, right), (_, m): (u64, &Merged)| (n + m.labelled, right + m.correct))
+            let slots = from.div_ceil(window)..to.div_ceil(window);
+            let mut sum = Known::default();
+            groups.iter().for_each(|g| sum.merge(&self.core.history.known_within(release.id, g, slots.clone())));
+            sum
         };
         let onset = incident.onset.0;
         let mut items = Vec::new();
-        let mut add = |id: &str, release: &Release, (labelled, correct): (u64, u64)| {
-            if labelled > 0 {
-                let model = format!("{} {}", release.model, release.name);
-                let label = self.say(id, &[("model", &model)]);
-                items.push(json!({ "label": label, "labelled": labelled, "correct": correct, "share": correct as f64 / labelled as f64 }));
-            }
+        let mut add = |id: &str, release: &Release, known: Known| {
+            let model = format!("{} {}", release.model, release.name);
+            items.extend(self.accuracy_item(self.say(id, &[("model", &model)]), release, &known));
         };
         add("accuracy-before", release, sum(release, 0, onset));
         add("accuracy-since", release, sum(release, onset, u64::MAX));
         for newer in self.releases_of(&incident.model).filter(|r| r.id != release.id) {
             add("accuracy-now", newer, sum(newer, onset, u64::MAX));
         }
-        if items.is_empty() {
-            return Value::Null;
-        }
-        json!({ "title": self.say("accuracy-title", &[]), "caption": self.say("accuracy-caption", &[]), "items": items })
+        let classifies = release.schema.task.classes() > 0;
+        let caption = match self.why_no_estimate(release).filter(|_| items.is_empty()) {
+            Some(why) if classifies => why,
+            _ if items.is_empty() => return Value::Null,
+            _ => self.say("accuracy-caption", &[]),
+        };
+        json!({ "title": self.say("accuracy-title", &[]), "caption": caption, "items": items })
     }
 
     pub(super) fn affected_device(&self, incident: &Incident, name: &Name) -> Value {

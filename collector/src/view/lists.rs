@@ -35,13 +35,14 @@ impl<'a> View<'a> {
         let mut releases: Vec<&Release> = self.core.releases.values().map(|r| &**r).collect();
         releases.sort_by(|a, b| a.model.cmp(&b.model).then(a.added.cmp(&b.added)));
         let items = releases.iter().map(|r| {
-            let slots = self.core.history.slots(r.id, &Group::Fleet);
-            let (labelled, correct) =
-                slots.fold((0, 0), |(labelled, correct), (_, m)| (labelled + m.labelled, correct + m.correct));
+            let known = self.core.history.known_within(r.id, &Group::Fleet, 0..u64::MAX);
+            let (labelled, correct) = (known.labelled, known.correct);
+            let accuracy = self.accuracy_item(format!("{} {}", r.model, r.name), r, &known);
             let devices = self.core.devices.values().filter(|d| d.release == Some(r.id)).count();
             json!({
                 "model": r.model, "release": r.name, "digest": r.digest, "devices": devices,
                 "baseline_rows": r.baseline.rows, "added_ms": r.added.0, "labelled": labelled, "correct": correct,
+                "accuracy": accuracy, "accuracy_missing": self.why_no_estimate(r),
             })
         });
         self.list_of(items.collect(), "empty-models")

@@ -7,6 +7,7 @@ mod figures;
 mod incident;
 mod lists;
 mod overview;
+mod performance;
 mod rollout;
 
 use crate::collector::{Collector, Topic};
@@ -35,6 +36,7 @@ pub fn render(core: &Collector, now: Now, topic: &Topic, lang: Lang) -> Value {
         Topic::Rollout(id) => core.rollouts.get(id).map_or(Value::Null, |r| view.rollout(r)),
         Topic::Models => view.models(),
         Topic::Devices => view.devices(),
+        Topic::Performance(model) => view.performance(model),
     }
 }
 
@@ -74,6 +76,10 @@ pub fn health(core: &Collector) -> Value {
         "frames_refused": c.frames_refused,
         "frames_lost": c.frames_lost,
         "refused": refused,
+        "labels": {
+            "waiting": core.labels.waiting(), "counted": c.truth.counted, "repeated": c.truth.repeated,
+            "unknown": c.truth.unknown, "refused": c.truth.refused,
+        },
     })
 }
 
@@ -87,6 +93,7 @@ pub fn topic_name(topic: &Topic) -> String {
         Topic::Rollout(id) => format!("rollout:{id}"),
         Topic::Models => "models".into(),
         Topic::Devices => "devices".into(),
+        Topic::Performance(model) => format!("performance:{model}"),
     }
 }
 
@@ -101,6 +108,7 @@ pub fn parse_topic(name: &str) -> Option<Topic> {
         _ => match name.split_once(':')? {
             ("incident", id) => Topic::Incident(id.strip_prefix("INC-")?.parse().ok()?),
             ("rollout", id) => Topic::Rollout(id.parse().ok()?),
+            ("performance", model) => Topic::Performance(Name::new(model).ok()?),
             _ => return None,
         },
     })

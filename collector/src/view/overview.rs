@@ -46,6 +46,7 @@ impl View<'_> {
                 "updating": counts.updating, "offline": counts.offline, "learning": counts.learning,
             },
             "incidents": cards, "rollouts": rollouts, "heat": self.heat(), "timeline": self.main_timeline(),
+            "accuracy": self.performance_panel(),
             "ingest": {
                 "windows": c.windows, "refused": c.refused.values().sum::<u64>(), "silent": self.silent(),
                 "last_ms": c.last_window.map(|t| t.0),

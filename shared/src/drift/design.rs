@@ -12,8 +12,13 @@ use libm::{exp, log, pow, sqrt};
 
 /// Most components of one feature: 14 location, 8 scale, 2 for each of top, bottom and missing.
 pub const COMPONENTS_MAX: usize = 28;
-/// Chance that a level lies further from its reference than tau allows, over all features of a model.
+/// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
 const REFERENCE_RISK: f64 = 0.01;
+/// How many posterior sd of the stream's own level are tolerated: nine streams of ten lie within. For the others the smallest bet
+/// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
+const REFERENCE_Z: f64 = 1.28;
+/// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
+const STAKE_POWER: f64 = 0.5;
 /// Largest shift that is bet on, in sd of the score.
 const SHIFT_MAX: f64 = 1.6;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
@@ -23,7 +28,6 @@ const RARE_MAX: f64 = 0.25;
 /// A shift whose tilted mean would lie this close to the largest score cannot be bet on.
 const REACH: f64 = 0.95;
 
-const Z: f64 = match option_env!("DLZ") { Some(s) => (s.as_bytes()[0] - b'0') as f64 + 0.1 * (s.as_bytes()[2] - b'0') as f64, None => 3.84 };
 /// Under which circumstances a stream of windows is watched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Circumstances {
@@ -171,12 +175,11 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
 fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circumstances) -> Frame {
     let phi = phi_of(feature, family);
     let z = normal::quantile(1.0 - REFERENCE_RISK / (2.0 * 4.0 * at.features.max(1) as f64));
-    let ztau = Z;
     let offset = if family.has_level() { feature.spread() / sqrt(at.devices.max(1.0)) } else { 0.0 };
     let prior = phi / scores.rows().max(1.0) + offset * offset;
     let own = if family.has_level() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
-    let tau = ztau * sd + feature.tolerance;
+    let tau = REFERENCE_Z * sd + feature.tolerance;
     Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, end: 0 }
 }
 
@@ -207,12 +210,15 @@ impl Plan {
     fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
         let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SHIFT_MAX / 2.0);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
-        let (shifts, weight) = (self.shifts, self.stake / (self.shifts * signs.len()) as f64);
+        let shifts = self.shifts;
+        let shift = move |i: usize| {
+            let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
+            smallest * pow(SHIFT_MAX / smallest, place)
+        };
+        let stakes: f64 = (0..shifts).map(|i| pow(shift(i), STAKE_POWER)).sum();
+        let stake = self.stake / (stakes * signs.len() as f64);
         signs.iter().flat_map(move |&sign| {
-            (0..shifts).map(move |i| {
-                let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
-                (smallest * pow(SHIFT_MAX / smallest, place), sign, weight)
-            })
+            (0..shifts).map(move |i| (shift(i), sign, stake * pow(shift(i), STAKE_POWER)))
         })
     }
 }

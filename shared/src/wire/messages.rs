@@ -11,6 +11,11 @@ pub const LABELS_MAX: usize = 16;
 /// Bytes of a file in one [`Block`].
 pub const BLOCK_BYTES_MAX: usize = 32 * 1024;
 
+/// Truths in one [`Labels`] frame.
+pub const TRUTHS_MAX: usize = 1024;
+/// Different classes in one [`Labels`] frame.
+pub const TRUTH_CLASSES_MAX: usize = 64;
+
 /// A label of a device.
 pub type Label = (Name, Text<64>);
 
@@ -116,6 +121,23 @@ pub enum Event {
         /// Why, for the last two states; else empty.
         reason: Text<200>,
     },
+    /// What became of late truth.
+    Truth(Truth),
+}
+
+/// What became of the truths that a device was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Truth {
+    /// The batch that this answers; 0 for what came from elsewhere than the collector.
+    pub batch: u64,
+    /// Counted, each in the window of its sample.
+    pub counted: u32,
+    /// The truth of that sample was known already.
+    pub repeated: u32,
+    /// No sample of that id is remembered.
+    pub unknown: u32,
+    /// The release that judged the sample has no such class, or the message could not be read.
+    pub refused: u32,
 }
 
 /// Something a device asks for.
@@ -154,6 +176,17 @@ pub enum ToDevice {
         /// The manifest's exact bytes.
         manifest: List<u8, MANIFEST_BYTES_MAX>,
     },
+}
+
+/// What samples really were, told to the device that judged them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Labels {
+    /// Number to answer with; 0 wants no answer of its own.
+    pub batch: u64,
+    /// Class names that `truths` refer to.
+    pub classes: List<Text<64>, TRUTH_CLASSES_MAX>,
+    /// [`crate::units::hash`] of a sample's id, and the place of its true class in `classes`.
+    pub truths: List<(u64, u16), TRUTHS_MAX>,
 }
 
 /// State of the collector; retained.

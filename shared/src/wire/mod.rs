@@ -16,6 +16,7 @@
 
 pub mod messages;
 pub mod pack;
+pub mod scores;
 pub mod topic;
 
 use bincode::{Decode, Encode, config};
@@ -55,12 +56,16 @@ pub enum Kind {
     Gap = 8,
     /// A block of a file: see [`messages::Block`].
     Block = 9,
+    /// [`messages::Labels`].
+    Labels = 10,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block].into_iter().find(|&k| k as u8 == byte)
+        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block, Labels]
+            .into_iter()
+            .find(|&k| k as u8 == byte)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The packed form of windows: about 24 bytes per feature of a window of 60 samples.
 //!
 //! Payload of a frame of windows: bincode varints `stream`, `seq`, `windows`, then each window: `release`, `start`, `span_ms`,
-//! `samples`, the three refused counts, `labelled`, `correct`, `features`, then per feature
+//! `samples`, the three refused counts, `labelled`, `correct`, `features` (plus [`HAS_PERFORMANCE`] when a section as in [`super::scores`]
+//! follows the features), then per feature
 //!
 //! | bytes | field |
 //! |---|---|
@@ -14,7 +15,7 @@
 //! Means and deviations lose what f32 loses; counts lose nothing below 2^31,
 //! where they stop. Bounds are rounded outwards so that they stay bounds.
 
-use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, write_with};
+use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, scores, write_with};
 use crate::sketch::{CELLS_MAX, Moments, Sketch};
 use crate::units::{ReleaseId, Seq, Stream, WallMs};
 use crate::window::{Refused, Window};
@@ -24,6 +25,9 @@ use bincode::{
     enc::{Encoder, write::Writer},
     error::{DecodeError, EncodeError},
 };
+
+/// Added to the number of features when performance follows them.
+pub const HAS_PERFORMANCE: u32 = 1 << 15;
 
 const HAS_CELLS: u8 = 1 << 5;
 const HAS_MISSING: u8 = 1 << 6;
@@ -117,9 +121,12 @@ impl<'a> Windows<'a> {
 impl<const F: usize> Encode for Window<F> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.release, self.start, self.span_ms, self.samples).encode(encoder)?;
-        (self.refused, self.labelled, self.correct, self.sketches.len() as u32).encode(encoder)?;
+        let performance = self.performance.as_ref().filter(|p| !p.is_empty());
+        let flag = if performance.is_some() { HAS_PERFORMANCE } else { 0 };
+        (self.refused, self.labelled, self.correct, self.sketches.len() as u32 | flag).encode(encoder)?;
         let mut cells = 0;
-        self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut cells, encoder))
+        self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut cells, encoder))?;
+        performance.map_or(Ok(()), |performance| scores::encode(performance, encoder))
     }
 }
 
@@ -129,11 +136,12 @@ impl<C, const F: usize> Decode<C> for Window<F> {
         let (refused, labelled, correct, features) = <(Refused, u32, u32, u32)>::decode(decoder)?;
         let mut sketches = heapless::Vec::new();
         let mut cells = 0;
-        for _ in 0..features {
+        for _ in 0..features & !HAS_PERFORMANCE {
             let sketch = decode_sketch(&mut cells, decoder)?;
             sketches.push(sketch).map_err(|_| DecodeError::Other("a window has too many features"))?;
         }
-        Ok(Self { release, start, span_ms, samples, refused, labelled, correct, sketches })
+        let performance = if features & HAS_PERFORMANCE == 0 { None } else { Some(scores::decode(decoder)?) };
+        Ok(Self { release, start, span_ms, samples, refused, labelled, correct, performance, sketches })
     }
 }
 
@@ -223,7 +231,7 @@ fn decode_moments<D: Decoder>(decoder: &mut D, n: u64) -> Result<Moments, Decode
     Ok(Moments { n, mean: f64::from(mean), m2, min, max })
 }
 
-fn take<const N: usize, D: Decoder>(decoder: &mut D) -> Result<[u8; N], DecodeError> {
+pub(super) fn take<const N: usize, D: Decoder>(decoder: &mut D) -> Result<[u8; N], DecodeError> {
     let mut bytes = [0u8; N];
     decoder.claim_bytes_read(N)?;
     decoder.reader().read(&mut bytes)?;

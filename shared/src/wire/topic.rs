@@ -20,6 +20,8 @@ pub enum Leaf {
     Requests,
     /// Collector to device.
     Commands,
+    /// Collector, or a tool of the operator, to device: what samples really were.
+    Labels,
 }
 
 impl Leaf {
@@ -32,7 +34,13 @@ impl Leaf {
             Self::Events => "e",
             Self::Requests => "q",
             Self::Commands => "c",
+            Self::Labels => "l",
         }
+    }
+
+    /// Whether devices publish on it.
+    pub fn is_from_device(self) -> bool {
+        Self::FROM_DEVICE.contains(&self)
     }
 
     /// Leaves that devices publish on.
@@ -58,7 +66,7 @@ impl DeviceTopic {
         let p = parts.next()?;
         let device = Name::new(parts.next()?).ok()?;
         let leaf = parts.next()?;
-        let leaf = [Leaf::Commands].into_iter().chain(Leaf::FROM_DEVICE).find(|l| l.as_str() == leaf)?;
+        let leaf = [Leaf::Commands, Leaf::Labels].into_iter().chain(Leaf::FROM_DEVICE).find(|l| l.as_str() == leaf)?;
         // "+7" and "007" are numbers too, but no topics of ours.
         let ours = p.parse() == Ok(partition(&device)) && (p == "0" || !p.starts_with(['0', '+']));
         (ours && parts.next().is_none()).then_some(Self { fleet, device, leaf })
