@@ -264,6 +264,7 @@ impl Bundle {
                 Role::Input(i) => usize::from(i) == at,
                 Role::Output(i) => at >= inputs && usize::from(i) < outputs,
                 Role::PredictedClass | Role::Confidence | Role::Entropy => at >= inputs,
+                Role::Joint => at >= inputs && self.baseline.joint.is_some(),
             };
             if !fits {
                 return wrong(format!("{BASELINE_FILE} has feature {} in the wrong place", feature.name));
@@ -276,6 +277,9 @@ impl Bundle {
             if let Err(why) = calibration.check(self.schema.task.classes()) {
                 return wrong(format!("{BASELINE_FILE}: {why}"));
             }
+        }
+        if self.baseline.joint.as_ref().is_some_and(|joint| !joint.fits(inputs)) {
+            return wrong(format!("{BASELINE_FILE} has components that do not fit its inputs"));
         }
         if inputs == 0 || outputs == 0 {
             return wrong("the bundle describes a model without inputs or outputs".into());

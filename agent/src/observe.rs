@@ -7,6 +7,7 @@ use crate::bundle::Bundle;
 use crate::inference::Outputs;
 use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
+use driftline_shared::joint::Joint;
 use driftline_shared::manifest::{Digest, Task};
 use driftline_shared::performance::entropy;
 use driftline_shared::sketch::Cells;
@@ -33,6 +34,7 @@ pub struct Profile {
     pub label: Option<String>,
     /// What the scores mean, where the bundle says it.
     pub calibration: Option<Calibration>,
+    joint: Option<Joint>,
     features: Vec<Feature>,
 }
 
@@ -61,6 +63,7 @@ impl Profile {
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
             calibration: bundle.baseline().calibration.clone(),
+            joint: bundle.baseline().joint.clone(),
             features: features.iter().map(|f| Feature { role: f.role, cells: f.cells.clone() }).collect(),
         }
     }
@@ -81,6 +84,7 @@ impl Profile {
                 Role::PredictedClass => top.map(|(class, _)| class as f32),
                 Role::Confidence => top.map(|(_, score)| score),
                 Role::Entropy => outputs.and_then(entropy),
+                Role::Joint => self.joint.as_ref().map(|joint| joint.residual(inputs)),
             };
             known.unwrap_or(f32::NAN)
         })

@@ -5,7 +5,7 @@
 use crate::bundle::{Bundle, HeapBaseline, HeapGolden};
 use crate::observe::Profile;
 use driftline_shared::baseline::{self, Baseline, FeatureBaseline, Phi, Role};
-use driftline_shared::list::Text;
+use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::{self, Golden, Schema, Task};
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::Name;
@@ -96,6 +96,8 @@ pub fn feature(name: &str, role: Role, cells: Cells) -> FeatureBaseline {
         cells,
         counts,
         missing: 0,
+        repeats: 0,
+        sums: List::default(),
         median: 0.0,
         mean: 0.0,
         sd: 1.0,
@@ -116,7 +118,7 @@ pub fn baseline(inputs: usize, classes: usize) -> HeapBaseline {
         (0..inputs).map(|i| feature(&format!("in{i}"), Role::Input(i as u16), edges())).collect();
     features.push(feature("class", Role::PredictedClass, Cells::Categories(classes as u8)));
     features.push(feature("confidence", Role::Confidence, edges()));
-    Baseline { format: baseline::FORMAT, rows: 40, window_samples: 60, features, calibration: None }
+    Baseline { format: baseline::FORMAT, rows: 40, window_samples: 60, features, calibration: None, joint: None }
 }
 
 pub fn schema(classes: usize) -> Schema {

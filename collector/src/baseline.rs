@@ -4,13 +4,15 @@
 //! ([`variation`]). What cannot be watched is said in a sentence, never dropped silently.
 
 use crate::release::Baseline;
+use driftline_shared::joint::Joint;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, Phi, Role};
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
 use driftline_shared::performance::entropy;
-use driftline_shared::sketch::{CELLS_MAX, Cells, Sketch};
+use driftline_shared::sketch::{CELLS_MAX, Cells, Moments, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
+mod joint;
 pub mod variation;
 
 /// Fewest rows a baseline is made from.
@@ -24,6 +26,10 @@ const QUANTILES: [f64; 21] = [
     0.01, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90,
     0.95, 0.99,
 ];
+
+/// What the residual that sees readings no longer going together is called, and what else if a column has that name.
+const JOINT_NAME: &str = "combination";
+const JOINT_NAME_ELSE: &str = "combination_of_inputs";
 
 /// A table of training rows, in the order in which they were taken.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +107,8 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
     if rows < ROWS_MIN {
         return Err(CannotBuild::TooFewRows { rows });
     }
-    let watched = watched(table)?;
+    let joint = joint::fit(table.inputs, table.names.len());
+    let watched = watched(table, joint.as_ref())?;
     if watched.len() > FEATURES_MAX {
         return Err(CannotBuild::TooManyFeatures { features: watched.len() });
     }
@@ -140,6 +147,7 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
         format: FORMAT,
         rows: u32::try_from(rows).unwrap_or(u32::MAX),
         window_samples: options.window_samples,
+        joint,
         features,
         calibration: None,
     };
@@ -155,7 +163,7 @@ struct Watched<'a> {
 }
 
 /// Every number to watch: inputs in their order, then what is watched of the outputs.
-fn watched<'a>(table: &Table<'a>) -> Result<Vec<Watched<'a>>, CannotBuild> {
+fn watched<'a>(table: &Table<'a>, joint: Option<&Joint>) -> Result<Vec<Watched<'a>>, CannotBuild> {
     let mut all = Vec::new();
     for (i, name) in table.names.iter().enumerate() {
         if table.names[..i].contains(name) {
@@ -167,6 +175,11 @@ fn watched<'a>(table: &Table<'a>) -> Result<Vec<Watched<'a>>, CannotBuild> {
         let values = table.inputs.iter().map(|row| row.get(i).copied().unwrap_or(f32::NAN)).collect();
         let unit = table.units.get(i).map_or("", String::as_str);
         all.push(Watched { name, unit, role: Role::Input(i as u16), cells: None, values });
+    }
+    if let Some(joint) = joint {
+        let name = [JOINT_NAME, JOINT_NAME_ELSE].into_iter().find(|name| table.names.iter().all(|n| n != name));
+        let values = table.inputs.iter().map(|row| joint.residual(row)).collect();
+        all.extend(name.map(|name| Watched { name, unit: "", role: Role::Joint, cells: None, values }));
     }
     match table.task {
         Task::Classification(classes) => {
@@ -216,7 +229,9 @@ fn describe(
         () if constant && !categorical => Some("never changes in your table"),
         () => None,
     };
-    let moments = sketch.moments();
+    let mut moments = Moments::default();
+    sorted.iter().for_each(|&v| moments.add(v));
+    let sums = if categorical { List::default() } else { cell_sums(&cells, &sorted) };
     let (min, max) = if sorted.is_empty() { (0.0, 0.0) } else { (moments.min, moments.max) };
     FeatureBaseline {
         name: Text::cut(name),
@@ -225,6 +240,8 @@ fn describe(
         counts: sketch.counts().iter().copied().collect(),
         cells,
         missing: sketch.missing() + sketch.non_finite(),
+        repeats: 0,
+        sums,
         median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0),
         mean: moments.mean,
         sd: moments.sd(),
@@ -236,6 +253,13 @@ fn describe(
         tolerance,
         unwatched: unwatched.map(Text::cut),
     }
+}
+
+/// The sum of the values in each cell.
+fn cell_sums(cells: &Cells, values: &[f32]) -> List<f64, CELLS_MAX> {
+    let mut sums: List<f64, CELLS_MAX> = (0..cells.len()).map(|_| 0.0).collect();
+    values.iter().for_each(|&v| sums[cells.of(v)] += f64::from(v));
+    sums
 }
 
 /// Edges at the quantiles of sorted values (the value at rank ceil(q·n)), equal ones once. Where the outermost edge is the

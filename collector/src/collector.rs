@@ -117,6 +117,8 @@ pub enum Topic {
     Devices,
     /// How often the releases of a model are right.
     Performance(Name),
+    /// What will be seen of a model's readings, and how soon.
+    Plan(Name),
 }
 
 /// Numbers of the collector itself. `frames_received = accepted + duplicate + refused`.

@@ -7,7 +7,7 @@
 use crate::release::Release;
 use driftline_shared::drift::detector::Latch;
 use driftline_shared::drift::scores::Family;
-use driftline_shared::sketch::Sketch;
+use driftline_shared::sketch::{Cells, Sketch};
 use driftline_shared::units::{Name, ReleaseId, WallMs};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ impl Change {
             (Family::Location, true) => Self::Up,
             (Family::Location, false) => Self::Down,
             (Family::Scale, true) => Self::Scattered,
-            (Family::Scale, false) => Self::Stuck,
+            (Family::Scale, false) | (Family::Repeats, _) => Self::Stuck,
             (Family::Top, _) => Self::HighTail,
             (Family::Bottom, _) => Self::LowTail,
             (Family::Missing, _) => Self::Missing,
@@ -105,6 +105,9 @@ impl Evidence {
 pub struct Figures {
     /// Readings per cell of the baseline.
     pub counts: Vec<u32>,
+    /// Sum of the readings in each cell, in the feature's unit; empty for categories.
+    #[serde(default)]
+    pub sums: Vec<f64>,
     /// Readings that were missing or broken.
     pub gone: u32,
     /// Mean of the finite ones.
@@ -117,13 +120,15 @@ pub struct Figures {
     pub max: f32,
 }
 
-impl From<&Sketch> for Figures {
-    fn from(sketch: &Sketch) -> Self {
+impl Figures {
+    /// Of a sketch that counted on these cells.
+    pub fn new(sketch: &Sketch, cells: &Cells) -> Self {
         let m = sketch.moments();
         // JSON has no infinities; an empty sketch has no bounds.
         let (min, max) = if m.n > 0 { (m.min.max(f32::MIN), m.max.min(f32::MAX)) } else { (0.0, 0.0) };
         let gone = crate::detect::panel::gone(sketch);
-        Self { counts: sketch.counts().to_vec(), gone, mean: m.mean, sd: m.sd(), min, max }
+        let sums = sketch.sums(cells).to_vec();
+        Self { counts: sketch.counts().to_vec(), sums, gone, mean: m.mean, sd: m.sd(), min, max }
     }
 }
 

@@ -161,6 +161,10 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
     if let Some(calibration) = &baseline.calibration {
         calibration.check(schema.task.classes())?;
     }
+    let inputs = baseline.features.iter().filter(|f| f.role.is_input()).count();
+    if baseline.joint.as_ref().is_some_and(|joint| !joint.fits(inputs)) {
+        return Err(format!("its components do not fit its {inputs} inputs"));
+    }
     for f in &baseline.features {
         if let Cells::Edges(edges) = &f.cells
             && !(edges.iter().all(|e| e.is_finite()) && edges.windows(2).all(|pair| pair[0] < pair[1]))

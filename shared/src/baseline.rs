@@ -4,6 +4,7 @@
 //! the agent needs the cells, the detector the rest. Immutable; another baseline is another release.
 
 use crate::calibration::Calibration;
+use crate::joint::Joint;
 use crate::list::{List, Text};
 use crate::sketch::{CELLS_MAX, Cells};
 use crate::units::WallMs;
@@ -26,6 +27,8 @@ pub enum Role {
     Confidence,
     /// How undecided the model is: [`crate::performance::entropy`] of its scores.
     Entropy,
+    /// How badly the inputs go together ([`crate::joint`]).
+    Joint,
     /// A number that the model puts out, by its place.
     Output(u16),
 }
@@ -72,6 +75,12 @@ pub struct FeatureBaseline {
     pub counts: List<u32, CELLS_MAX>,
     /// Training rows in which it was missing or not finite.
     pub missing: u32,
+    /// Training rows whose value equals that of the row before.
+    #[serde(default)]
+    pub repeats: u32,
+    /// Sum of the training values per cell; empty for categories and in bundles that were made before sums were kept.
+    #[serde(default)]
+    pub sums: List<f64, CELLS_MAX>,
     /// Median of the training values.
     pub median: f32,
     /// Their mean.
@@ -155,6 +164,9 @@ pub struct Baseline<L> {
     pub rows: u32,
     /// Samples that a device's window is expected to hold; phi was estimated at this length.
     pub window_samples: u32,
+    /// How inputs move together; `None` for fewer than two, and in bundles that were made before it was watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joint: Option<Joint>,
     /// Inputs first, then outputs; the order of a window's sketches.
     pub features: L,
     /// What the model's scores mean; `None` where no truth was known when the bundle was made.

@@ -14,6 +14,7 @@ pub mod baseline;
 pub mod calibration;
 pub mod drift;
 pub mod estimate;
+pub mod joint;
 pub mod list;
 pub mod manifest;
 pub mod performance;

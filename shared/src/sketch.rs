@@ -1,8 +1,9 @@
-//! The mergeable summary of one feature within one window: counts on fixed cells, what was missing, and moments.
+//! The mergeable summary of one feature within one window: counts on fixed cells, where in their cells the values lay, what was
+//! missing, what repeated, and moments.
 //!
 //! The cells are fixed by the baseline before anything is counted, so merging is integer addition: exact, in any
-//! order. Values outside the baseline's range fall in the two outer cells; `min` and `max` say how far they went.
-//! No quantile sketch: with fixed edges every distance of `drift` is a function of the counts.
+//! order. Values outside the baseline's range fall in the two outer cells; positions, `min` and `max` say how far they went.
+//! No quantile sketch: with fixed edges every distance of `drift` is a function of the counts and of the sums per cell.
 
 use crate::list::List;
 use bincode::{Decode, Encode};
@@ -10,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 /// Most cells of one sketch. 22 are used for numbers (20 inner, and one of 1 % at either end).
 pub const CELLS_MAX: usize = 24;
+/// Parts of a cell that a value's position is counted in.
+pub const POSITIONS: f32 = 256.0;
+/// No value lies further out than this, in parts; such a value is 65,536 times the baseline's range away.
+const POSITION_MAX: f32 = 16_777_216.0;
+/// Stands for "no value before": these bits are NaN, which is never a value.
+const NO_VALUE: u32 = 0x7fc0_0000;
 /// Most edges between cells.
 pub const EDGES_MAX: usize = CELLS_MAX - 1;
 
@@ -47,6 +54,30 @@ impl Cells {
                 if value >= 0.0 && whole < usize::from(*n) && whole as f32 == value { whole } else { usize::from(*n) }
             }
         }
+    }
+}
+
+impl Cells {
+    /// Where in its cell a value lies, in 1/256 of the cell's width. In the outer cells: how far beyond the edge, in 1/256 of
+    /// the range between the outermost edges. Categories have no inside.
+    #[inline]
+    fn position(&self, cell: usize, value: f32) -> u32 {
+        let Self::Edges(edges) = self else { return 0 };
+        let Some((from, width)) = span(edges, cell) else { return 0 };
+        let distance = if cell == 0 { from - value } else { value - from };
+        (distance / width * POSITIONS + 0.5).clamp(0.0, POSITION_MAX) as u32
+    }
+}
+
+/// The edge that positions of a cell begin at, and the width they are counted in; `None` without edges.
+#[inline]
+fn span(edges: &[f32], cell: usize) -> Option<(f32, f32)> {
+    let (&first, &last) = (edges.first()?, edges.last()?);
+    let range = if last > first { last - first } else { libm::fabsf(first).max(1.0) };
+    match cell {
+        0 => Some((first, range)),
+        k if k == edges.len() => Some((last, range)),
+        k => Some((edges[k - 1], edges[k] - edges[k - 1])),
     }
 }
 
@@ -110,32 +141,60 @@ impl Moments {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sketch<const K: usize = CELLS_MAX> {
     counts: heapless::Vec<u32, K>,
+    positions: heapless::Vec<u64, K>,
     missing: u32,
     non_finite: u32,
+    repeats: u32,
     moments: Moments,
+    /// Bits of the last finite value; not part of what is merged or sent.
+    last: u32,
+}
+
+/// What a sketch counted beside its cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Beside {
+    /// Readings that were not there.
+    pub missing: u32,
+    /// Readings that were ±inf.
+    pub non_finite: u32,
+    /// Readings equal to the one before.
+    pub repeats: u32,
 }
 
 impl<const K: usize> Sketch<K> {
     /// An empty sketch of `cells` cells (at most `K`).
     pub fn new(cells: usize) -> Self {
-        let mut counts = heapless::Vec::new();
+        let (mut counts, mut positions) = (heapless::Vec::new(), heapless::Vec::new());
         counts.resize(cells.min(K), 0).expect("never more than K cells");
-        Self { counts, missing: 0, non_finite: 0, moments: Moments::default() }
+        positions.resize(cells.min(K), 0).expect("never more than K cells");
+        Self { counts, positions, missing: 0, non_finite: 0, repeats: 0, moments: Moments::default(), last: NO_VALUE }
     }
 
-    /// A sketch from its parts, as they come off the wire.
-    pub fn from_parts(counts: heapless::Vec<u32, K>, missing: u32, non_finite: u32, moments: Moments) -> Self {
-        Self { counts, missing, non_finite, moments }
+    /// A sketch from its parts, as they come off the wire; as many positions as counts.
+    pub fn from_parts(
+        counts: heapless::Vec<u32, K>,
+        positions: heapless::Vec<u64, K>,
+        beside: Beside,
+        moments: Moments,
+    ) -> Self {
+        let Beside { missing, non_finite, repeats } = beside;
+        Self { counts, positions, missing, non_finite, repeats, moments, last: NO_VALUE }
     }
 
     /// Counts one value. NaN is a missing reading, ±inf a broken one; neither reaches the cells or the moments.
     #[inline]
     pub fn add(&mut self, cells: &Cells, value: f32) {
         if value.is_finite() {
-            if let Some(count) = self.counts.get_mut(cells.of(value)) {
+            let cell = cells.of(value);
+            if let (Some(count), Some(position)) = (self.counts.get_mut(cell), self.positions.get_mut(cell)) {
                 *count = count.saturating_add(1);
+                *position = position.saturating_add(u64::from(cells.position(cell, value)));
             }
-            self.moments.add(value);
+            self.repeats = self.repeats.saturating_add(u32::from(value.to_bits() == self.last));
+            self.last = value.to_bits();
+            if matches!(cells, Cells::Edges(_)) {
+                self.moments.add(value);
+            }
         } else if value.is_nan() {
             self.missing = self.missing.saturating_add(1);
         } else {
@@ -151,8 +210,12 @@ impl<const K: usize> Sketch<K> {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine = mine.saturating_add(*theirs);
         }
+        for (mine, theirs) in self.positions.iter_mut().zip(&other.positions) {
+            *mine = mine.saturating_add(*theirs);
+        }
         self.missing = self.missing.saturating_add(other.missing);
         self.non_finite = self.non_finite.saturating_add(other.non_finite);
+        self.repeats = self.repeats.saturating_add(other.repeats);
         self.moments.merge(&other.moments);
         Ok(())
     }
@@ -160,9 +223,10 @@ impl<const K: usize> Sketch<K> {
     /// Empties the sketch, keeping its cells.
     pub fn clear(&mut self) {
         self.counts.fill(0);
-        self.missing = 0;
-        self.non_finite = 0;
+        self.positions.fill(0);
+        (self.missing, self.non_finite, self.repeats) = (0, 0, 0);
         self.moments = Moments::default();
+        self.last = NO_VALUE;
     }
 
     /// Finite values per cell.
@@ -180,7 +244,32 @@ impl<const K: usize> Sketch<K> {
         self.non_finite
     }
 
-    /// Moments of the finite values.
+    /// Readings equal to the one before: a sensor that is stuck repeats itself.
+    pub fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
+    /// Sums of positions per cell, in 1/256 of the cell (outer cells: of the range between the outermost edges).
+    pub fn positions(&self) -> &[u64] {
+        &self.positions
+    }
+
+    /// Sum of the values in each cell, in the feature's unit, within 1/512 of the cell's width per value. The cells must be those
+    /// that were counted on. Nothing for categories.
+    pub fn sums(&self, cells: &Cells) -> heapless::Vec<f64, K> {
+        let Cells::Edges(edges) = cells else { return heapless::Vec::new() };
+        let sum = |(cell, (&count, &position)): (usize, (&u32, &u64))| {
+            let (from, width) = span(edges, cell)?;
+            let beyond = f64::from(width) / f64::from(POSITIONS) * position as f64;
+            Some(f64::from(count) * f64::from(from) + if cell == 0 { -beyond } else { beyond })
+        };
+        match edges.is_empty() {
+            true => core::iter::once(self.moments.mean * self.moments.n as f64).collect(),
+            false => self.counts.iter().zip(&self.positions).enumerate().filter_map(sum).collect(),
+        }
+    }
+
+    /// Moments of the finite values; none for categories.
     pub fn moments(&self) -> &Moments {
         &self.moments
     }
@@ -254,11 +343,50 @@ mod tests {
             prop_assert_eq!(ab.counts(), ba.counts());
             prop_assert_eq!(ab.missing(), whole.missing());
             prop_assert_eq!(ab.non_finite(), whole.non_finite());
+            prop_assert_eq!(ab.positions(), whole.positions());
+            prop_assert_eq!(ab.positions(), ba.positions());
+            // Of two parts, only a repeat across the cut is lost.
+            prop_assert!(whole.repeats() - ab.repeats() <= 1);
             prop_assert_eq!(ab.n() + u64::from(ab.missing() + ab.non_finite()), both.len() as u64);
             let scale = whole.moments().sd().max(1.0);
             prop_assert!((ab.moments().mean - whole.moments().mean).abs() < 1e-9 * scale);
             prop_assert!((ab.moments().sd() - whole.moments().sd()).abs() < 1e-7 * scale);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative_to_the_last_bit_of_every_integer(parts in prop::collection::vec(prop::collection::vec(reading(), 0..20), 3)) {
+            let cells = edges(&[-1.0, -0.5, 0.0, 0.5, 1.0]);
+            let [a, b, c] = [0, 1, 2].map(|i: usize| sketch_of(&cells, &parts[i]));
+            let (mut left, mut right, mut bc) = (a.clone(), a, b.clone());
+            left.merge(&b).unwrap();
+            left.merge(&c).unwrap();
+            bc.merge(&c).unwrap();
+            right.merge(&bc).unwrap();
+            prop_assert_eq!(left.counts(), right.counts());
+            prop_assert_eq!(left.positions(), right.positions());
+            prop_assert_eq!((left.missing(), left.non_finite(), left.repeats()), (right.missing(), right.non_finite(), right.repeats()));
+        }
+
+        #[test]
+        fn sums_per_cell_are_those_of_the_values(values in prop::collection::vec(-9.0f32..9.0, 0..200)) {
+            let list = [-1.0f32, -0.5, 0.0, 0.5, 1.0];
+            let cells = edges(&list);
+            let sketch = sketch_of(&cells, &values);
+            for (k, sum) in sketch.sums(&cells).iter().enumerate() {
+                let inside: Vec<f64> = values.iter().filter(|v| cells.of(**v) == k).map(|&v| f64::from(v)).collect();
+                // The outer cells count in parts of the whole range of 2, the inner ones in parts of 0.5.
+                let part = if k == 0 || k == list.len() { 2.0 } else { 0.5 } / 512.0;
+                prop_assert!((sum - inside.iter().sum::<f64>()).abs() <= (part + 1e-6) * inside.len() as f64 + 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn repeated_readings_are_counted() {
+        let sketch = sketch_of(&edges(&[0.0]), &[1.0, 1.0, 2.0, f32::NAN, 2.0, 1.0, 1.0, 1.0]);
+        assert_eq!(sketch.repeats(), 4, "a missing reading between equal ones does not part them");
     }
 
     fn reading() -> impl Strategy<Value = f32> {

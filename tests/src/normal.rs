@@ -5,6 +5,7 @@ use driftline_collector::detect::designs::{Designs, Place};
 use driftline_collector::release::Baseline;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
 use driftline_shared::drift::detector::{Compared, Detector, Step};
+use driftline_shared::drift::scores::Tally;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::Task;
 use driftline_shared::units::{ReleaseId, WallMs};
@@ -67,14 +68,14 @@ impl Stream {
         let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: self.detector.own_readings() };
         let design = self.designs.design(&self.baseline, place);
         let scores = self.designs.scores(&self.baseline, 0, WallMs(0));
-        let window: Vec<Compared> = scores.sums(counts, missing).iter().map(|&sum| sum.into()).collect();
+        let window: Vec<Compared> = scores.sums(Tally { counts, missing, repeats: 0 }).iter().map(|&sum| sum.into()).collect();
         self.detector.step(&design, &window, slot, threshold)
     }
 }
 
 /// A baseline of these features.
 pub fn baseline_with(features: Vec<FeatureBaseline>) -> Baseline {
-    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features, calibration: None }
+    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features, calibration: None, joint: None }
 }
 
 /// A short text.

@@ -92,6 +92,7 @@ pub fn estimate(
     independent: bool,
 ) -> f64 {
     let n = window.min(values.len() / BLOCKS_MIN).max(1);
+    feature.repeats = repeats(values, order);
     let blocks = blocks(feature, values, order, n);
     let mut correlation = 0.0;
     if !independent {
@@ -138,6 +139,15 @@ pub fn notes(order: &Order, features: &[FeatureBaseline]) -> Vec<String> {
     notes
 }
 
+/// Rows of a device whose value equals that of the row before.
+fn repeats(values: &[f32], order: &Order) -> u32 {
+    let of = |rows: &Vec<usize>| {
+        let finite = rows.iter().map(|&row| values[row]).filter(|v| v.is_finite()).collect::<Vec<_>>();
+        finite.windows(2).filter(|pair| pair[0].to_bits() == pair[1].to_bits()).count()
+    };
+    u32::try_from(order.devices.iter().map(of).sum::<usize>()).unwrap_or(u32::MAX)
+}
+
 fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, n: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
     for (device, rows) in order.devices.iter().enumerate() {
@@ -168,8 +178,7 @@ fn sums(tables: &[Scores], family: Family, blocks: &[Block]) -> Vec<(usize, Sum)
     let of = |block: &Block| {
         let mut sum = Sum::default();
         for (slot, sketch) in &block.parts {
-            let missing = sketch.missing() + sketch.non_finite();
-            sum.add(tables[slot % tables.len()].sum(family, sketch.counts(), missing));
+            sum.add(tables[slot % tables.len()].sum(family, sketch));
         }
         (block.device, sum)
     };
@@ -209,6 +218,7 @@ fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f6
             Family::Top => feature.phi.top = phi,
             Family::Bottom => feature.phi.bottom = phi,
             Family::Missing | Family::Category(_) => share = share.max(phi),
+            Family::Repeats => {}
         }
     }
     feature.phi.share = share;
@@ -293,7 +303,7 @@ fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Se
     let mut means = vec![Vec::new(); slots];
     let mut counted: Vec<Sketch> = (0..slots).map(|_| Sketch::new(feature.cells.len())).collect();
     for ((slot, _), sketch) in &hours {
-        means[*slot].extend((sketch.n() > 0).then(|| scores.sum(Family::Location, sketch.counts(), 0).mean()));
+        means[*slot].extend((sketch.n() > 0).then(|| scores.sum(Family::Location, sketch).mean()));
         counted[*slot].merge(sketch).ok()?;
     }
     let used = means.iter().filter(|m| !m.is_empty()).count();

@@ -16,6 +16,7 @@ mod live;
 mod models;
 mod output;
 mod performance;
+mod plan;
 mod rollouts;
 mod serve;
 mod status;
@@ -74,6 +75,8 @@ enum Command {
     Compare(compare::Args),
     /// Measure false alarms, delays and attribution, beside other tools' rules
     Evaluate(evaluate::Args),
+    /// Before deployment: the smallest shifts that will be seen within an hour and a day
+    Plan(plan::Args),
     /// Model releases
     #[command(subcommand)]
     Models(models::Command),
@@ -123,6 +126,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&command, &client()?, &output),
         Command::Devices(devices::Command::List) => devices::list(&client()?, &output),
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),
+        Command::Plan(args) => plan::run(&args, client, &output),
         Command::Performance(args) => performance::run(&args, &client()?, &output),
         Command::Labels(command) => labels::run(&command, &client()?, &output),
         Command::Rollouts(command) => rollouts::run(&command, &client()?, &output),

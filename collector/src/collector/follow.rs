@@ -266,6 +266,8 @@ impl Fleet for FleetNow<'_> {
     fn figures(&self, release: ReleaseId, feature: &str, devices: &BTreeSet<Name>, since: WallMs) -> Option<Figures> {
         let panel = self.panels.get(&release)?;
         let index = panel.release().feature(feature)?;
-        panel.sum(index, Some(devices), panel.slot_of(since.0)).map(|sketch| Figures::from(&sketch))
+        panel.sum(index, Some(devices), panel.slot_of(since.0)).map(|sketch| {
+            Figures::new(&sketch, &panel.release().baseline.features[index].cells)
+        })
     }
 }

@@ -6,4 +6,5 @@
 pub mod budget;
 pub mod designs;
 pub mod panel;
+pub mod plan;
 pub mod reference;

@@ -233,7 +233,7 @@ impl Panel {
             let sums: Vec<Sum> = self.log[&slot]
                 .values()
                 .map(|merged| merged.sketches.get(feature))
-                .map(|sketch| sketch.map_or(Sum::default(), |s| scores.sum(alarm.family, s.counts(), gone(s))))
+                .map(|sketch| sketch.map_or(Sum::default(), |s| scores.sum(alarm.family, s)))
                 .collect();
             let references = References::new(alarm.family, &layout, &sums);
             let span = match level {
@@ -292,7 +292,7 @@ impl Panel {
             let sums: Vec<Sums> = windows
                 .values()
                 .map(|merged| merged.sketches.get(feature))
-                .map(|sketch| sketch.map_or_else(Sums::default, |s| scores.sums(s.counts(), gone(s))))
+                .map(|sketch| sketch.map_or_else(Sums::default, |s| scores.sums(s)))
                 .collect();
             let families: Vec<Family> = scores.families().collect();
             let views = Views::new(&families, &layout, &sums);

@@ -7,7 +7,7 @@ use super::{FEATURES, Size, Table, WINDOW, in_parallel};
 use crate::detect::budget::Budget;
 use crate::detect::designs::{Designs, Place};
 use driftline_shared::drift::detector::{Compared, Detector};
-use driftline_shared::drift::scores::{Sum, Sums};
+use driftline_shared::drift::scores::{FAMILIES_MAX, Sum, Sums, Tally};
 use driftline_shared::random::Random;
 use driftline_shared::sketch::CELLS_MAX;
 use driftline_shared::units::WallMs;
@@ -53,7 +53,7 @@ fn feature(size: Size, windows: usize, part: u64) -> Month {
         let mut sums = vec![vec![Sum::default(); families]; sites];
         for (d, detector) in devices.iter_mut().enumerate() {
             let counts = cells.draw(&mut random);
-            let row: Sums = scores.sums(&counts[..cells.upto.len()], 0);
+            let row: Sums = scores.sums(Tally { counts: &counts[..cells.upto.len()], missing: 0, repeats: 0 });
             row.iter().zip(&mut sums[d / PER_SITE]).for_each(|(sum, site)| site.add(*sum));
             found.devices += step(&mut designs, &baseline, detector, &row, 1.0, slot, thresholds.0);
         }
@@ -80,7 +80,7 @@ fn step(
 ) -> u64 {
     let place = Place { feature: 0, start: WallMs(0), n: sums[0].n, devices, own: detector.own_readings() };
     let design = designs.design(baseline, place);
-    let mut view = [Compared::default(); CELLS_MAX];
+    let mut view = [Compared::default(); FAMILIES_MAX];
     view.iter_mut().zip(sums).for_each(|(seen, &sum)| *seen = sum.into());
     let step = detector.step(&design, &view[..sums.len()], slot as u64, threshold);
     u64::from(step.log_evidence >= threshold.ln())

@@ -203,12 +203,11 @@ impl<'a> Watch<'a> {
         let cells = &baseline.features[0].cells;
         let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
         values.iter().for_each(|&v| sketch.add(cells, v));
-        let missing = sketch.missing() + sketch.non_finite();
         let scores = self.designs.scores(baseline, 0, start);
         let n = values.len() as f64;
         let place = Place { feature: 0, start, n, devices: 1.0, own: self.detector.own_readings() };
         let design: Arc<_> = self.designs.design(baseline, place);
-        let view: Vec<Compared> = scores.sums(sketch.counts(), missing).iter().map(|&sum| sum.into()).collect();
+        let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&sum| sum.into()).collect();
         self.slot += 1;
         self.detector.step(&design, &view, self.slot, self.threshold).log_evidence
     }

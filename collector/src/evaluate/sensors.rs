@@ -82,7 +82,7 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
         }
         let features = vec![of; FEATURES];
         let baseline =
-            Baseline { format: FORMAT, rows: cut.training as u32, window_samples: cut.window as u32, features, calibration: None };
+            Baseline { format: FORMAT, rows: cut.training as u32, window_samples: cut.window as u32, features, calibration: None, joint: None };
         let mut designs = Designs::default();
         let scores = designs.scores(&baseline, 0, WallMs(0));
         let mut detector = Detector::default();
@@ -93,8 +93,7 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
             let n = window.len() as f64;
             let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: detector.own_readings() };
             let design = designs.design(&baseline, place);
-            let view: Vec<Compared> =
-                scores.sums(sketch.counts(), sketch.missing() + sketch.non_finite()).iter().map(|&s| s.into()).collect();
+            let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&s| s.into()).collect();
             let step = detector.step(&design, &view, i as u64, threshold);
             // An alarm that is not yet let go is one.
             found[0][i] |= step.raised.is_some() || detector.latch().is_some();

@@ -23,6 +23,7 @@ title-others = { $what } { $where }, with { $n ->
     [one] 1 other reading
    *[other] { $n } other readings
   }
+unusual-combination = Readings no longer go together as they did in training
 at-cohorts = at { $cohorts }
 on-label = on devices with { $label } { $values }
 on-all = on all devices
@@ -48,6 +49,7 @@ side-below = below the lowest
 what-spread = { $reading }: the spread (standard deviation) went from { $before } to { $after }.
 what-missing = { $reading }: { $share } of readings are missing (it was { $was }).
 what-category = The answer “{ $category }” makes up { $share } of all answers (it was { $was }).
+what-combination = Each reading by itself may look normal, but their combinations are unusual: readings that moved together in training do not any more.
 what-others = Also changed: { $others }.
 where-cohorts = { $affected } of { $reporting } devices at { $cohorts }. { $rest }
 where-label = { $affected } of { $reporting } devices with { $label } { $cohorts }. { $rest }

@@ -64,6 +64,7 @@ pub fn router(api: Api) -> Router {
         .route("/models", get(|api, query| show(api, query, Topic::Models)))
         .route("/devices", get(|api, query| show(api, query, Topic::Devices)))
         .route("/performance", get(performance))
+        .route("/plan", get(visible_shifts))
         .route("/health", get(health))
         .route("/live", get(socket));
     let actions = Router::new()
@@ -201,12 +202,25 @@ struct Model {
     model: String,
 }
 
-async fn performance(api: State<Api>, options: Query<Options>, Query(Model { model }): Query<Model>) -> Response {
+async fn performance(api: State<Api>, options: Query<Options>, model: Query<Model>) -> Response {
+    of_model(api, options, model, "performance").await
+}
+
+async fn visible_shifts(api: State<Api>, options: Query<Options>, model: Query<Model>) -> Response {
+    of_model(api, options, model, "plan").await
+}
+
+async fn of_model(
+    api: State<Api>,
+    options: Query<Options>,
+    Query(Model { model }): Query<Model>,
+    what: &str,
+) -> Response {
     if model.is_empty() {
         let message = "This wants the name of a model.";
-        return error(StatusCode::BAD_REQUEST, "bad_request", message, "GET /api/v1/performance?model=pump");
+        return error(StatusCode::BAD_REQUEST, "bad_request", message, &format!("GET /api/v1/{what}?model=pump"));
     }
-    match view::parse_topic(&format!("performance:{model}")) {
+    match view::parse_topic(&format!("{what}:{model}")) {
         Some(topic) => show(api, options, topic).await,
         None => missing(&format!("model:{model}")),
     }
@@ -224,7 +238,7 @@ async fn add_labels(State(api): State<Api>, body: Bytes) -> Response {
 
 fn missing(name: &str) -> Response {
     let (kind, id) = name.split_once(':').unwrap_or((name, ""));
-    let kind = if kind == "performance" { "model" } else { kind };
+    let kind = if matches!(kind, "performance" | "plan") { "model" } else { kind };
     error(StatusCode::NOT_FOUND, "not_found", &format!("There is no {kind} {id}."), &format!("driftline {kind}s list"))
 }
 

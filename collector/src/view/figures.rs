@@ -129,7 +129,12 @@ impl View<'_> {
             if let Cells::Edges(edges) = &feature.cells {
                 let (low, high) = (feature.min.min(now.min), feature.max.max(now.max));
                 row("expert-ks", format!("{:.4}", Convention::KS.of(&feature.counts, &now.counts)));
-                let w1 = transport::w1(edges, &feature.counts, &now.counts, low, high);
+                // Incidents and bundles of before sums were kept have counts alone.
+                let w1 = if feature.sums.len() == now.sums.len() && !now.sums.is_empty() {
+                    transport::w1_by_sums(edges, &feature.counts, &feature.sums, &now.counts, &now.sums)
+                } else {
+                    transport::w1(edges, &feature.counts, &now.counts, low, high)
+                };
                 row("expert-w1", number::with_unit(&number::significant(w1, 4), feature.unit.as_str()));
             }
             row("expert-n", number::count(now.counts.iter().map(|&c| u64::from(c)).sum()));

@@ -5,6 +5,7 @@ use super::chart::{Shift, shift_of};
 use crate::explain::number;
 use crate::incident::{Activity, Change, Incident, Moved, Scope, State};
 use crate::release::Release;
+use driftline_shared::baseline::Role;
 use driftline_shared::manifest::Task;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
@@ -48,6 +49,9 @@ impl<'a> View<'a> {
             let amount = self.amount(shift.as_ref(), release, name, moved);
             self.say(id, &[("reading", name), ("amount", &amount)])
         };
+        if self.is_joint(release, name) {
+            return self.say("unusual-combination", &[]);
+        }
         match moved.change {
             Change::Up => by("moved-up"),
             Change::Down => by("moved-down"),
@@ -59,6 +63,11 @@ impl<'a> View<'a> {
             Change::Unseen => self.say("unseen", &reading),
             Change::MoreOf(k) => self.say("more-of", &[("reading", name), ("category", &self.category(release, k))]),
         }
+    }
+
+    /// Whether a reading is how badly the inputs go together, which has no unit of its own.
+    pub(super) fn is_joint(&self, release: Option<&Release>, name: &str) -> bool {
+        release.is_some_and(|r| r.feature(name).is_some_and(|i| r.baseline.features[i].role == Role::Joint))
     }
 
     /// How far a reading moved, in its own unit: the middle value, or the mean where that did not move along.
@@ -115,6 +124,7 @@ impl<'a> View<'a> {
         let subtitle = match (incident.state, incident.main().input) {
             (State::Resolved, _) => "subtitle-resolved",
             (_, true) => "subtitle",
+            _ if self.is_joint(release, &incident.primary) => "subtitle",
             (_, false) => "subtitle-output",
         };
         let model = format!("{} {}", incident.model, self.release_name(Some(incident.release)));
@@ -151,6 +161,9 @@ impl<'a> View<'a> {
 
     fn what_fact(&self, incident: &Incident, shift: Option<&Shift<'_>>) -> String {
         let (name, main, release) = (incident.primary.as_str(), incident.main(), self.began_on(incident));
+        if self.is_joint(release, name) {
+            return self.say("what-combination", &[]);
+        }
         let feature = release.and_then(|r| Some(&r.baseline.features[r.feature(name)?]));
         let (Some(feature), Some(now)) = (feature, &main.now) else { return self.what(incident, name, main) };
         let unit = feature.unit.as_str();

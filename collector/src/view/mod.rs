@@ -37,6 +37,7 @@ pub fn render(core: &Collector, now: Now, topic: &Topic, lang: Lang) -> Value {
         Topic::Models => view.models(),
         Topic::Devices => view.devices(),
         Topic::Performance(model) => view.performance(model),
+        Topic::Plan(model) => view.plan(model),
     }
 }
 
@@ -94,6 +95,7 @@ pub fn topic_name(topic: &Topic) -> String {
         Topic::Models => "models".into(),
         Topic::Devices => "devices".into(),
         Topic::Performance(model) => format!("performance:{model}"),
+        Topic::Plan(model) => format!("plan:{model}"),
     }
 }
 
@@ -108,6 +110,7 @@ pub fn parse_topic(name: &str) -> Option<Topic> {
         _ => match name.split_once(':')? {
             ("incident", id) => Topic::Incident(id.strip_prefix("INC-")?.parse().ok()?),
             ("rollout", id) => Topic::Rollout(id.parse().ok()?),
+            ("plan", model) => Topic::Plan(Name::new(model).ok()?),
             ("performance", model) => Topic::Performance(Name::new(model).ok()?),
             _ => return None,
         },

@@ -1,6 +1,7 @@
 //! How often a model is right: measured where truth is known, estimated from calibrated scores where it is not, and which of the two it is.
 
 use super::View;
+use crate::detect::plan::plan;
 use crate::explain::number;
 use crate::history::{Group, Known};
 use crate::release::Release;
@@ -25,6 +26,15 @@ impl View<'_> {
         let sentence = newest_used.or(releases.last()).map(|r| self.performance_sentence(r, &self.known_of(r)));
         let releases: Vec<Value> = releases.iter().map(|r| self.release_performance(r)).collect();
         json!({ "model": model, "sentence": sentence, "releases": releases })
+    }
+
+    /// What will be seen of the newest release's readings on the devices that run the model; null when there is none.
+    pub(super) fn plan(&self, model: &Name) -> Value {
+        let Some(release) = self.releases_of(model).last() else { return Value::Null };
+        let runs = |release: &Release| self.core.devices.values().filter(|d| d.release == Some(release.id)).count();
+        let devices = self.releases_of(model).map(runs).sum::<usize>().max(1);
+        let items = plan(&release.baseline, release.schema.window_ms, devices, self.core.settings.budget);
+        json!({ "model": model, "release": release.name, "devices": devices, "items": items })
     }
 
     /// The newest release in use of each model, for the first screen; null when nothing is known of any.

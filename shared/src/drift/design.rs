@@ -10,8 +10,9 @@ use crate::baseline::FeatureBaseline;
 use crate::list::List;
 use libm::{exp, log, pow, sqrt};
 
-/// Most components of one feature: 14 location, 8 scale, 2 for each of top, bottom and missing.
-pub const COMPONENTS_MAX: usize = 28;
+/// Most components of one feature: 14 location, 8 scale, 2 for each of top, bottom and missing, 1 for repeats; a multiple of
+/// eight, for vector registers.
+pub const COMPONENTS_MAX: usize = 32;
 /// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
 const REFERENCE_RISK: f64 = 0.01;
 /// How many posterior sd of the stream's own level are tolerated: nine streams of ten lie within. For the others the smallest bet
@@ -23,6 +24,8 @@ const STAKE_POWER: f64 = 0.5;
 const SHIFT_MAX: f64 = 1.6;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
+/// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
+const REPEATS: (f64, f64) = (0.5, 0.9);
 /// Shares up to this are counted as rare events, which come in clumps where neighbouring readings repeat each other.
 const RARE_MAX: f64 = 0.25;
 /// A shift whose tilted mean would lie this close to the largest score cannot be bet on.
@@ -129,6 +132,7 @@ impl Design {
             frame.first = design.components.len();
             for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n) {
                 let found = match scores.share(family) {
+                    Some(p) if family == Family::Repeats => repeats_bet(p, weight, &frame),
                     Some(p) if p <= RARE_MAX => rare_bet(p, family, weight, shift, &frame),
                     _ => bet(&scores.points(family), family, sign, weight, shift, frame.tau),
                 };
@@ -167,6 +171,8 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
         Family::Top => phi.top,
         Family::Bottom => phi.bottom,
         Family::Missing | Family::Category(_) => phi.share,
+        // What repeats by nature is allowed for by REPEATS, far above its share.
+        Family::Repeats => 1.0,
     }
     .max(1.0)
 }
@@ -183,6 +189,9 @@ fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circums
     Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, end: 0 }
 }
 
+/// Families of a numeric feature.
+const NUMERIC_FAMILIES: usize = 6;
+
 /// How a family's share of the stake is spread.
 struct Plan {
     shifts: usize,
@@ -191,13 +200,14 @@ struct Plan {
 }
 
 impl Plan {
-    /// Numbers: location .55, scale .2, top and bottom .08 each, missing .09; categories share alike.
+    /// Numbers: location .55, scale .2, top and bottom .08 each, missing .07, repeats .02; categories share alike.
     fn of(family: Family, families: usize) -> Self {
         match family {
             Family::Location => Self { shifts: 7, both_signs: true, stake: 0.55 },
             Family::Scale => Self { shifts: 4, both_signs: true, stake: 0.2 },
             Family::Top | Family::Bottom => Self { shifts: 2, both_signs: false, stake: 0.08 },
-            Family::Missing if families == 5 => Self { shifts: 2, both_signs: false, stake: 0.09 },
+            Family::Missing if families == NUMERIC_FAMILIES => Self { shifts: 2, both_signs: false, stake: 0.07 },
+            Family::Repeats => Self { shifts: 1, both_signs: false, stake: 0.02 },
             Family::Missing | Family::Category(_) => Self {
                 shifts: if 2 * families <= COMPONENTS_MAX { 2 } else { 1 },
                 both_signs: false,
@@ -233,6 +243,21 @@ pub fn bet(points: &Points, family: Family, sign: f64, weight: f64, shift: f64, 
     let high = tilt(&points, tau + shift, low + shift)?;
     let psi = log_mgf(&points, high) - log_mgf(&points, low);
     Some(Component { family, sign, weight, shift, lambda: high - low, psi })
+}
+
+/// A bet that most readings repeat the one before: a binomial likelihood ratio between the tolerated share, at least
+/// [`REPEATS`]`.0`, and [`REPEATS`]`.1`. `None` for readings that repeat so often by nature.
+fn repeats_bet(p: f64, weight: f64, frame: &Frame) -> Option<Component> {
+    let sd = sqrt(p * (1.0 - p));
+    let (p0, p1) = ((p + frame.tau * sd).max(REPEATS.0), REPEATS.1);
+    if p0 > REPEATS.1 - 0.1 {
+        return None;
+    }
+    let (hit, other) = (log(p1 / p0), log((1.0 - p1) / (1.0 - p0)));
+    // hits·hit + (n - hits)·other, with hits = sd·S + n·p.
+    let s = hit - other;
+    let shift = (p1 - p0) / sd;
+    Some(Component { family: Family::Repeats, sign: 1.0, weight, shift, lambda: s * sd, psi: -(s * p + other) })
 }
 
 /// A bet that something of share `p` became more frequent. Where readings repeat each other its hits come in clumps, and dividing

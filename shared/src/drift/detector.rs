@@ -252,7 +252,7 @@ impl Detector {
         let best_of = |of: &dyn Fn(usize) -> bool| {
             (0..design.components.len()).filter(|&i| of(i)).max_by(|&a, &b| worth(a).total_cmp(&worth(b)))
         };
-        let named = [Family::Missing, Family::Location]
+        let named = [Family::Missing, Family::Repeats, Family::Location]
             .iter()
             .filter_map(|&family| best_of(&|i| design.components[i].family == family))
             .find(|&i| worth(i) >= enough);

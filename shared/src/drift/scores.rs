@@ -6,12 +6,12 @@
 use super::normal;
 use crate::baseline::FeatureBaseline;
 use crate::list::List;
-use crate::sketch::{CELLS_MAX, Cells};
+use crate::sketch::{CELLS_MAX, Cells, Sketch};
 use libm::sqrt;
 use serde::{Deserialize, Serialize};
 
-/// Most families of one feature: one per category, and missing.
-pub const FAMILIES_MAX: usize = CELLS_MAX + 1;
+/// Most families of one feature: one per category, missing and repeats.
+pub const FAMILIES_MAX: usize = CELLS_MAX + 2;
 /// Rows that the whole day's shares weigh in the shares of one season slot.
 const SEASON_PRIOR_ROWS: f64 = 50.0;
 
@@ -29,6 +29,8 @@ pub enum Family {
     Bottom,
     /// Readings are missing.
     Missing,
+    /// Readings repeat the one before: the sensor is stuck.
+    Repeats,
     /// The share of this category changed; the last one is "never seen in training".
     Category(u8),
 }
@@ -49,7 +51,26 @@ pub struct Scores {
     location: [f64; CELLS_MAX],
     scale: [f64; CELLS_MAX],
     p_missing: f64,
+    p_repeats: f64,
     rows: f64,
+}
+
+/// What a window or a sum of windows counted of one feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally<'a> {
+    /// Finite values per cell.
+    pub counts: &'a [u32],
+    /// Readings that were missing or broken: to a detector the same.
+    pub missing: u32,
+    /// Readings equal to the one before.
+    pub repeats: u32,
+}
+
+impl<'a, const K: usize> From<&'a Sketch<K>> for Tally<'a> {
+    fn from(sketch: &'a Sketch<K>) -> Self {
+        let missing = sketch.missing().saturating_add(sketch.non_finite());
+        Self { counts: sketch.counts(), missing, repeats: sketch.repeats() }
+    }
 }
 
 /// Score sums by family, in the order of [`Scores::families`].
@@ -112,6 +133,7 @@ impl Scores {
             location: [0.0; CELLS_MAX],
             scale: [0.0; CELLS_MAX],
             p_missing,
+            p_repeats: (f64::from(feature.repeats) + 0.5) / (feature.rows() as f64 + 1.0),
             rows,
         };
         let mut below = 0.0;
@@ -141,7 +163,7 @@ impl Scores {
         let categories = if self.categorical { self.cells } else { 0 };
         let numeric: &[Family] = match (self.categorical, self.cells) {
             (true, _) | (_, 0 | 1) => &[],
-            _ => &[Family::Location, Family::Scale, Family::Top, Family::Bottom],
+            _ => &[Family::Location, Family::Scale, Family::Top, Family::Bottom, Family::Repeats],
         };
         numeric
             .iter()
@@ -157,6 +179,7 @@ impl Scores {
             Family::Top => Some(self.p[self.cells - 1]),
             Family::Bottom => Some(self.p[0]),
             Family::Missing => Some(self.p_missing),
+            Family::Repeats => Some(self.p_repeats),
             Family::Category(k) => Some(self.p[usize::from(k)]),
         }
     }
@@ -173,18 +196,20 @@ impl Scores {
     }
 
     /// The sum of a family's scores over a window's counts.
-    pub fn sum(&self, family: Family, counts: &[u32], missing: u32) -> Sum {
-        let n: f64 = counts.iter().map(|&c| f64::from(c)).sum();
-        self.sum_of(family, counts, missing, n)
+    pub fn sum<'a>(&self, family: Family, tally: impl Into<Tally<'a>>) -> Sum {
+        let tally = tally.into();
+        self.sum_of(family, tally, tally.counts.iter().map(|&c| f64::from(c)).sum())
     }
 
     /// The sums of every family.
-    pub fn sums(&self, counts: &[u32], missing: u32) -> Sums {
-        let n: f64 = counts.iter().map(|&c| f64::from(c)).sum();
-        self.families().map(|family| self.sum_of(family, counts, missing, n)).collect()
+    pub fn sums<'a>(&self, tally: impl Into<Tally<'a>>) -> Sums {
+        let tally = tally.into();
+        let n: f64 = tally.counts.iter().map(|&c| f64::from(c)).sum();
+        self.families().map(|family| self.sum_of(family, tally, n)).collect()
     }
 
-    fn sum_of(&self, family: Family, counts: &[u32], missing: u32, n: f64) -> Sum {
+    fn sum_of(&self, family: Family, tally: Tally<'_>, n: f64) -> Sum {
+        let Tally { counts, missing, repeats } = tally;
         let dot = |scores: &[f64; CELLS_MAX]| counts.iter().zip(scores).map(|(&c, g)| f64::from(c) * g).sum();
         let share = |hits: u32, of: f64, p: f64| Sum { n: of, sum: (f64::from(hits) - of * p) / sqrt(p * (1.0 - p)) };
         let hits = |k: usize| counts.get(k).copied().unwrap_or(0);
@@ -195,6 +220,7 @@ impl Scores {
             Family::Bottom => share(hits(0), n, self.p[0]),
             Family::Category(k) => share(hits(usize::from(k)), n, self.p[usize::from(k)]),
             Family::Missing => share(missing, n + f64::from(missing), self.p_missing),
+            Family::Repeats => share(repeats, n, self.p_repeats),
         }
     }
 }

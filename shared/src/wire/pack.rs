@@ -6,17 +6,22 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | bits 0-4: width `w` of a count in bits (0-31); bit 5: cells follow; bit 6: missing counts follow; bit 7: moments follow |
-//! | 1 | cells `k` (only with bit 5; else as in the sketch before) |
-//! | ceil(k·w/8) | counts, `w` bits each, least significant bit first |
-//! | varint ×2 | missing, not finite (only with bit 6) |
-//! | 4+4+2+2 | mean f32, standard deviation f32, smallest and largest as bfloat16 rounded outwards (only with bit 7) |
+//! | 1 | bits 0-4: width `w` of a count in bits (0-31); bit 5: cells follow; bit 6: missing, not finite and repeats follow |
+//! | 1 | bits 0-4: cells `k`; bit 7: they are categories (only with bit 5; else as in the sketch before) |
+//! | | bits, least significant first, filled up to a byte: |
+//! | k·w | counts |
+//! | b each | position in the cell, for every inner cell that has counts: its mean in 2^b parts, b = 2 + ½·log₂ of the mean count, at most 8 |
+//! | | end of the bits |
+//! | 1 each | how far the values in the bottom and in the top cell lie beyond the edge on average, for those that have counts: `c` for 2^(c/10 - 9) ranges between the outermost edges, within 4 % |
+//! | varint ×3 | missing, not finite, repeats (only with bit 6) |
+//! | 3+2 | mean as the upper three bytes of an f32, standard deviation as bfloat16 (only with counts) |
+//! | 2, 2 | smallest value as bfloat16 if the bottom cell has counts, largest if the top cell has; rounded outwards |
 //!
-//! Means and deviations lose what f32 loses; counts lose nothing below 2^31,
-//! where they stop. Bounds are rounded outwards so that they stay bounds.
+//! Categories have neither positions nor moments. Where an outer cell is empty no value is beyond its edge, and the mean stands for
+//! that bound. Counts lose nothing below 2^31, where they stop; a position is rounded to the middle of its part.
 
 use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, scores, write_with};
-use crate::sketch::{CELLS_MAX, Moments, Sketch};
+use crate::sketch::{Beside, CELLS_MAX, Moments, POSITIONS, Sketch};
 use crate::units::{ReleaseId, Seq, Stream, WallMs};
 use crate::window::{Refused, Window};
 use bincode::{
@@ -30,11 +35,13 @@ use bincode::{
 pub const HAS_PERFORMANCE: u32 = 1 << 15;
 
 const HAS_CELLS: u8 = 1 << 5;
-const HAS_MISSING: u8 = 1 << 6;
-const HAS_MOMENTS: u8 = 1 << 7;
+const HAS_BESIDE: u8 = 1 << 6;
+const CATEGORIES: u8 = 1 << 7;
 const WIDTH: u8 = HAS_CELLS - 1;
 const COUNT_MAX: u32 = i32::MAX as u32;
-const PACKED_BYTES_MAX: usize = CELLS_MAX * 4;
+const PACKED_BYTES_MAX: usize = CELLS_MAX * 5;
+/// Steps of a mean distance beyond the outermost edges: so many per doubling, from 2^-9 ranges.
+const BEYOND: (f64, f64) = (10.0, 9.0);
 
 /// Writes a frame of windows and returns its length.
 pub fn write<'a, const F: usize>(
@@ -124,8 +131,8 @@ impl<const F: usize> Encode for Window<F> {
         let performance = self.performance.as_ref().filter(|p| !p.is_empty());
         let flag = if performance.is_some() { HAS_PERFORMANCE } else { 0 };
         (self.refused, self.labelled, self.correct, self.sketches.len() as u32 | flag).encode(encoder)?;
-        let mut cells = 0;
-        self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut cells, encoder))?;
+        let mut shape = 0;
+        self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut shape, encoder))?;
         performance.map_or(Ok(()), |performance| scores::encode(performance, encoder))
     }
 }
@@ -135,9 +142,9 @@ impl<C, const F: usize> Decode<C> for Window<F> {
         let (release, start, span_ms, samples) = <(ReleaseId, WallMs, u32, u32)>::decode(decoder)?;
         let (refused, labelled, correct, features) = <(Refused, u32, u32, u32)>::decode(decoder)?;
         let mut sketches = heapless::Vec::new();
-        let mut cells = 0;
+        let mut shape = 0;
         for _ in 0..features & !HAS_PERFORMANCE {
-            let sketch = decode_sketch(&mut cells, decoder)?;
+            let sketch = decode_sketch(&mut shape, decoder)?;
             sketches.push(sketch).map_err(|_| DecodeError::Other("a window has too many features"))?;
         }
         let performance = if features & HAS_PERFORMANCE == 0 { None } else { Some(scores::decode(decoder)?) };
@@ -151,78 +158,133 @@ impl<'de, C, const F: usize> bincode::BorrowDecode<'de, C> for Window<F> {
     }
 }
 
-/// `cells` is the number of cells of the sketch before, and then of this one.
-fn encode_sketch<E: Encoder>(sketch: &Sketch, cells: &mut usize, encoder: &mut E) -> Result<(), EncodeError> {
+/// Bits of a mean position, for both ends: more readings deserve more of them.
+fn position_bits(counts: &[u32]) -> u32 {
+    let n: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+    (2 + (n / counts.len().max(1) as u64).max(1).ilog2() / 2).min(8)
+}
+
+/// Bits one after the other, least significant first.
+struct Bits<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl Bits<'_> {
+    fn put(&mut self, value: u32, width: u32) {
+        for i in 0..width {
+            self.bytes[self.at / 8] |= (((value >> i) & 1) as u8) << (self.at % 8);
+            self.at += 1;
+        }
+    }
+}
+
+/// `shape` is cells and kind of the sketch before, and then of this one.
+fn encode_sketch<E: Encoder>(sketch: &Sketch, shape: &mut u8, encoder: &mut E) -> Result<(), EncodeError> {
     let counts = sketch.counts();
     let width = 32 - counts.iter().fold(0, |all, &c| all | c.min(COUNT_MAX)).leading_zeros();
-    let has_cells = counts.len() != *cells;
-    *cells = counts.len();
-    let has_missing = sketch.missing() > 0 || sketch.non_finite() > 0;
-    let has_moments = sketch.moments().n > 0;
-    let flags = (u8::from(has_cells) * HAS_CELLS)
-        | (u8::from(has_missing) * HAS_MISSING)
-        | (u8::from(has_moments) * HAS_MOMENTS);
-    let mut packed = [0u8; PACKED_BYTES_MAX];
-    let mut bit = 0usize;
-    for &count in counts {
-        for i in 0..width as usize {
-            packed[(bit + i) / 8] |= (((count.min(COUNT_MAX) >> i) & 1) as u8) << ((bit + i) % 8);
+    let moments = sketch.moments();
+    // Categories have no moments whatever they counted; where nothing was counted both kinds look alike.
+    let categories = sketch.n() > 0 && moments.n == 0;
+    let mine = counts.len() as u8 | if categories { CATEGORIES } else { 0 };
+    let has_cells = mine != *shape;
+    *shape = mine;
+    let beside = (sketch.missing(), sketch.non_finite(), sketch.repeats());
+    let has_beside = beside != (0, 0, 0);
+    let mut bytes = [0u8; PACKED_BYTES_MAX];
+    let mut bits = Bits { bytes: &mut bytes, at: 0 };
+    counts.iter().for_each(|&count| bits.put(count.min(COUNT_MAX), width));
+    let last = counts.len().saturating_sub(1);
+    let mean = |cell: usize| sketch.positions()[cell] as f64 / f64::from(counts[cell]) / f64::from(POSITIONS);
+    if !categories {
+        let parts = position_bits(counts);
+        for cell in (1..last).filter(|&cell| counts[cell] > 0) {
+            let part = (mean(cell) * f64::from(1u32 << parts)) as u32;
+            bits.put(part.min((1 << parts) - 1), parts);
         }
-        bit += width as usize;
     }
+    let used = bits.at.div_ceil(8);
     let writer = encoder.writer();
-    writer.write(&[width as u8 | flags])?;
+    writer.write(&[width as u8 | if has_cells { HAS_CELLS } else { 0 } | if has_beside { HAS_BESIDE } else { 0 }])?;
     if has_cells {
-        writer.write(&[counts.len() as u8])?;
+        writer.write(&[mine])?;
     }
-    writer.write(&packed[..bit.div_ceil(8)])?;
-    if has_missing {
-        (sketch.missing(), sketch.non_finite()).encode(encoder)?;
+    writer.write(&bytes[..used])?;
+    let outer = |cell: usize| !categories && counts.get(cell).is_some_and(|&c| c > 0);
+    let (bottom, top) = (outer(0), last > 0 && outer(last));
+    for cell in [(bottom, 0), (top, last)].into_iter().filter_map(|(has, cell)| has.then_some(cell)) {
+        writer.write(&[beyond_code(mean(cell))])?;
     }
-    if has_moments {
-        let moments = sketch.moments();
+    if has_beside {
+        beside.encode(encoder)?;
+    }
+    if moments.n > 0 {
         let writer = encoder.writer();
-        writer.write(&(moments.mean as f32).to_le_bytes())?;
-        writer.write(&(moments.sd() as f32).to_le_bytes())?;
-        writer.write(&bfloat16_below(moments.min).to_le_bytes())?;
-        writer.write(&bfloat16_above(moments.max).to_le_bytes())?;
+        writer.write(&mean_bytes(moments.mean as f32))?;
+        writer.write(&bfloat16_nearest(moments.sd() as f32).to_le_bytes())?;
+        if bottom {
+            writer.write(&bfloat16_below(moments.min).to_le_bytes())?;
+        }
+        if top {
+            writer.write(&bfloat16_above(moments.max).to_le_bytes())?;
+        }
     }
     Ok(())
 }
 
-fn decode_sketch<D: Decoder>(cells_before: &mut usize, decoder: &mut D) -> Result<Sketch, DecodeError> {
+fn decode_sketch<D: Decoder>(shape: &mut u8, decoder: &mut D) -> Result<Sketch, DecodeError> {
     let [head] = take(decoder)?;
     let width = usize::from(head & WIDTH);
     if head & HAS_CELLS != 0 {
-        let [cells] = take(decoder)?;
-        *cells_before = usize::from(cells);
+        [*shape] = take(decoder)?;
     }
-    let cells = *cells_before;
+    let (cells, categories) = (usize::from(*shape & !CATEGORIES), *shape & CATEGORIES != 0);
     if cells > CELLS_MAX {
         return Err(DecodeError::Other("a sketch has too many cells"));
     }
     let mut packed = [0u8; PACKED_BYTES_MAX];
-    let bytes = (cells * width).div_ceil(8);
-    decoder.claim_bytes_read(bytes)?;
-    decoder.reader().read(&mut packed[..bytes])?;
-    let bit = |at: usize| u32::from((packed[at / 8] >> (at % 8)) & 1);
-    let counts: heapless::Vec<u32, CELLS_MAX> =
-        (0..cells).map(|k| (0..width).map(|i| bit(k * width + i) << i).sum()).collect();
-    let (missing, non_finite) = if head & HAS_MISSING != 0 { Decode::decode(decoder)? } else { (0, 0) };
-    let n = counts.iter().map(|&c| u64::from(c)).sum();
-    let has_moments = head & HAS_MOMENTS != 0;
-    if has_moments != (n > 0) {
-        return Err(DecodeError::Other("a sketch's moments do not fit its counts"));
+    let counted = cells * width;
+    let whole = counted.div_ceil(8);
+    decoder.claim_bytes_read(whole)?;
+    decoder.reader().read(&mut packed[..whole])?;
+    let bit = |packed: &[u8], at: usize| u32::from((packed[at / 8] >> (at % 8)) & 1);
+    let value = |packed: &[u8], at: usize, width: usize| (0..width).map(|i| bit(packed, at + i) << i).sum::<u32>();
+    let counts: heapless::Vec<u32, CELLS_MAX> = (0..cells).map(|k| value(&packed, k * width, width)).collect();
+    let last = cells.saturating_sub(1);
+    let parts = position_bits(&counts);
+    let inner = (1..last).filter(|&cell| counts[cell] > 0).count();
+    let end = if categories { whole } else { (counted + inner * parts as usize).div_ceil(8) };
+    decoder.claim_bytes_read(end - whole)?;
+    decoder.reader().read(&mut packed[whole..end])?;
+    let mut positions: heapless::Vec<u64, CELLS_MAX> = counts.iter().map(|_| 0).collect();
+    let sum = |count: u32, mean: f64| (mean * f64::from(POSITIONS) * f64::from(count) + 0.5) as u64;
+    let mut outer = [false; 2];
+    if !categories {
+        let mut at = counted;
+        for cell in (1..last).filter(|&cell| counts[cell] > 0) {
+            let part = value(&packed, at, parts as usize);
+            positions[cell] = sum(counts[cell], (f64::from(part) + 0.5) / f64::from(1u32 << parts));
+            at += parts as usize;
+        }
+        outer = [0, last].map(|cell| counts.get(cell).is_some_and(|&c| c > 0));
+        outer[1] &= last > 0;
+        for (_, cell) in outer.iter().zip([0, last]).filter(|(has, _)| **has) {
+            let [code] = take(decoder)?;
+            positions[cell] = sum(counts[cell], beyond_of(code));
+        }
     }
-    let moments = if has_moments { decode_moments(decoder, n)? } else { Moments::default() };
-    Ok(Sketch::from_parts(counts, missing, non_finite, moments))
+    let (missing, non_finite, repeats) = if head & HAS_BESIDE != 0 { Decode::decode(decoder)? } else { (0, 0, 0) };
+    let n: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+    let moments = if n > 0 && !categories { decode_moments(decoder, n, outer)? } else { Moments::default() };
+    Ok(Sketch::from_parts(counts, positions, Beside { missing, non_finite, repeats }, moments))
 }
 
-fn decode_moments<D: Decoder>(decoder: &mut D, n: u64) -> Result<Moments, DecodeError> {
-    let mean = f32::from_le_bytes(take(decoder)?);
-    let sd = f32::from_le_bytes(take(decoder)?);
-    let min = from_bfloat16(u16::from_le_bytes(take(decoder)?));
-    let max = from_bfloat16(u16::from_le_bytes(take(decoder)?));
+fn decode_moments<D: Decoder>(decoder: &mut D, n: u64, [bottom, top]: [bool; 2]) -> Result<Moments, DecodeError> {
+    let [low, middle, high] = take(decoder)?;
+    let mean = f32::from_le_bytes([0, low, middle, high]);
+    let sd = from_bfloat16(u16::from_le_bytes(take(decoder)?));
+    let mut bound = |sent: bool| if sent { Ok(from_bfloat16(u16::from_le_bytes(take(decoder)?))) } else { Ok(mean) };
+    let (min, max) = (bound(bottom)?, bound(top)?);
     // f32 rounding may put the mean of equal values just outside exact bounds, but never outside rounded ones.
     if !mean.is_finite() || !sd.is_finite() || sd < 0.0 || min.is_nan() || max.is_nan() || min > max {
         return Err(DecodeError::Other("a sketch's moments are impossible"));
@@ -244,6 +306,28 @@ fn bfloat16_above(x: f32) -> u16 {
     // Dropping bits moves towards zero, which is up for negative numbers already.
     let up = if x > 0.0 { bits.saturating_add(0xffff) } else { bits };
     (up >> 16) as u16
+}
+
+/// The code of a mean distance, in ranges.
+fn beyond_code(ranges: f64) -> u8 {
+    if ranges <= 0.0 { 0 } else { libm::round((libm::log2(ranges) + BEYOND.1) * BEYOND.0).clamp(0.0, 255.0) as u8 }
+}
+
+fn beyond_of(code: u8) -> f64 {
+    if code == 0 { 0.0 } else { libm::exp2(f64::from(code) / BEYOND.0 - BEYOND.1) }
+}
+
+/// The upper three bytes of the nearest f32 whose lowest byte is 0, least significant first.
+fn mean_bytes(mean: f32) -> [u8; 3] {
+    let largest = f32::MAX.to_bits() & !0xff;
+    let magnitude = ((mean.to_bits() & 0x7fff_ffff) + 0x80).min(largest | 0x80) & !0xff;
+    let [_, low, middle, high] = (magnitude | mean.to_bits() & 0x8000_0000).to_le_bytes();
+    [low, middle, high]
+}
+
+/// The nearest bfloat16 of a number that is not negative.
+fn bfloat16_nearest(x: f32) -> u16 {
+    (x.to_bits().saturating_add(0x8000).min(f32::INFINITY.to_bits() - 0x1_0000) >> 16) as u16
 }
 
 fn bfloat16_below(x: f32) -> u16 {
@@ -332,9 +416,18 @@ mod tests {
             for (a, b) in got.sketches.iter().zip(&sent.sketches) {
                 prop_assert_eq!(a.counts(), b.counts());
                 prop_assert_eq!((a.missing(), a.non_finite()), (b.missing(), b.non_finite()));
-                prop_assert!((a.moments().mean - b.moments().mean).abs() < 1e-6);
-                prop_assert!((a.moments().sd() - b.moments().sd()).abs() < 1e-6);
-                prop_assert!(a.moments().min <= b.moments().min && a.moments().max >= b.moments().max);
+                prop_assert!((a.moments().mean - b.moments().mean).abs() <= b.moments().mean.abs() / 32_768.0 + 1e-6);
+                prop_assert!((a.moments().sd() - b.moments().sd()).abs() <= b.moments().sd() / 256.0 + 1e-6);
+                prop_assert_eq!(a.repeats(), b.repeats());
+                let last = b.counts().len() - 1;
+                prop_assert!(b.counts()[0] == 0 || a.moments().min <= b.moments().min);
+                prop_assert!(b.counts()[last] == 0 || a.moments().max >= b.moments().max);
+                for (k, (&x, &y)) in a.positions().iter().zip(b.positions()).enumerate() {
+                    // Inner cells: half of a quarter of the cell at the worst; outer ones: half a step, and 2^-9 ranges.
+                    let n = f64::from(b.counts()[k]);
+                    let allowed = if k == 0 || k == last { y as f64 * 0.04 + n + 1.0 } else { n * 256.0 / 8.0 + 1.0 };
+                    prop_assert!((x as f64 - y as f64).abs() <= allowed, "cell {}: {} for {} of {}", k, x, y, n);
+                }
             }
         }
 

@@ -1,0 +1,88 @@
+//! Before anything is deployed: which shift of each reading will be seen, and how soon.
+//!
+//! A shift of δ standard deviations of the score is seen after about φ·(ln c + ln 1/w) / (n·(δ - τ)²/2) windows, c the threshold
+//! of the budget, w the winning bet's share of the stake, τ what is tolerated once a device's own level is learned. Turned around: the
+//! smallest δ for a given time. Simulated delays are within a factor of about 1.6 of it, mostly shorter (docs/evaluation.md).
+
+use super::budget::Budget;
+use super::designs::watched;
+use crate::release::Baseline;
+use driftline_shared::drift::design::{Circumstances, Design};
+use driftline_shared::drift::detector::OWN_WINDOWS;
+use driftline_shared::drift::scores::{Family, Scores};
+use serde::Serialize;
+
+/// ln 1/w of the bet that wins.
+const STAKE: f64 = 3.0;
+/// Shifts larger than this lie outside of every table; they are seen at once or never.
+const SHIFT_MAX: f64 = 3.0;
+const HOUR_MS: f64 = 3_600_000.0;
+
+/// What will be seen of one reading on one device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Planned {
+    /// The reading.
+    pub feature: String,
+    /// Its unit.
+    pub unit: String,
+    /// The smallest shift that is seen within an hour, in the reading's unit; `None` when none is.
+    pub hour: Option<f64>,
+    /// Within a day.
+    pub day: Option<f64>,
+    /// The same in standard deviations.
+    pub day_sd: Option<f64>,
+    /// Why it is not watched, or why only categories are.
+    pub note: Option<String>,
+}
+
+/// The plan of a baseline for windows of `window_ms` on so many devices.
+pub fn plan(baseline: &Baseline, window_ms: u32, devices: usize, budget: Budget) -> Vec<Planned> {
+    let streams = devices.max(1) * watched(baseline).max(1);
+    let log_threshold = budget.threshold(streams, window_ms).ln();
+    let n = f64::from(baseline.window_samples.max(1));
+    let one = |feature: &driftline_shared::baseline::FeatureBaseline| {
+        let mut planned = Planned {
+            feature: feature.name.to_string(),
+            unit: feature.unit.to_string(),
+            hour: None,
+            day: None,
+            day_sd: None,
+            note: feature.unwatched.as_ref().map(|why| format!("not watched: it {why}")),
+        };
+        let own = n * f64::from(OWN_WINDOWS);
+        let at = Circumstances { own, ..Circumstances::device(watched(baseline), n) };
+        let design = Design::new(feature, &Scores::new(feature), at);
+        let Some(frame) = design.frame(Family::Location).filter(|_| feature.unwatched.is_none()) else {
+            planned.note.get_or_insert_with(|| "a category: changes of its shares are watched".to_owned());
+            return planned;
+        };
+        let smallest = |hours: f64| {
+            let windows = (hours * HOUR_MS / f64::from(window_ms.max(1))).floor();
+            let shift = frame.tau + (2.0 * frame.phi * (log_threshold + STAKE) / (n * windows.max(1e-9))).sqrt();
+            (windows >= 1.0 && shift <= SHIFT_MAX).then_some(shift)
+        };
+        planned.hour = smallest(1.0).map(|shift| shift * feature.sd);
+        planned.day_sd = smallest(24.0);
+        planned.day = planned.day_sd.map(|shift| shift * feature.sd);
+        planned
+    };
+    baseline.features.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::series::Scenario;
+    use driftline_shared::random::Random;
+
+    #[test]
+    fn more_time_shows_less_and_more_devices_cost_a_little() {
+        let (baseline, _) = Scenario::NULL[0].baseline(&mut Random::new(1), 0.1);
+        let of = |devices| plan(&baseline, 60_000, devices, Budget::default()).remove(0);
+        let (one, many) = (of(1), of(10_000));
+        let (hour, day) = (one.hour.expect("an hour is enough"), one.day.expect("a day, too"));
+        assert!(day < hour && day > 0.1, "{day} within a day, {hour} within an hour");
+        let many_hour = many.hour.expect("an hour is enough");
+        assert!(many_hour > hour && many_hour < 1.5 * hour, "{many_hour} of 10 000 devices");
+    }
+}
