@@ -263,7 +263,8 @@ fn pomeranz(n: f64, x: f64) -> f64 {
             let reach = (at - before) as usize + 1;
             let skip = (before - start) as usize;
             let previous = cells.get(skip..(skip + reach).min(size)).unwrap_or(&[]);
-            let backwards: Vec<f64> = (0..previous.len()).map(|j| terms.get(reach - 1 - j).copied().unwrap_or(0.0)).collect();
+            let backwards: Vec<f64> =
+                (0..previous.len()).map(|j| terms.get(reach - 1 - j).copied().unwrap_or(0.0)).collect();
             *cell = dot(previous, &backwards);
         }
         let largest = next.iter().copied().fold(0.0, f64::max);

@@ -72,8 +72,8 @@ mod tests {
     fn by_hand() {
         // {0, 1}: squared distances 0, 1, 1, 0; rank 1.5 goes to 2, so the median is 1 and sigma √½, gamma 1.
         let found = unbiased(&[0.0, 1.0], &[0.0, 2.0], None).unwrap();
-        let wanted = (-1.0_f64).exp() + (-4.0_f64).exp()
-            - 0.5 * (1.0 + (-4.0_f64).exp() + (-1.0_f64).exp() + (-1.0_f64).exp());
+        let wanted =
+            (-1.0_f64).exp() + (-4.0_f64).exp() - 0.5 * (1.0 + (-4.0_f64).exp() + (-1.0_f64).exp() + (-1.0_f64).exp());
         assert!((found.mmd2 - wanted).abs() < 1e-15 && (found.sigma - 0.5_f64.sqrt()).abs() < 1e-15, "{found:?}");
         assert!(unbiased(&[1.0], &[0.0, 2.0], None).is_err());
     }
