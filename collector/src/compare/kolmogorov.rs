@@ -10,6 +10,8 @@ use std::f64::consts::PI;
 
 /// Most terms that the one-sided tail sums exactly; beyond it has its asymptotic form, as in scipy.
 const SMIRNOV_TERMS_MAX: f64 = 1e6;
+/// Where the one-sided tail, about e^(−2nx²), comes near the smallest double.
+const FAR_OUT: f64 = 300.0;
 /// Above this sample size the cheap regimes are chosen by other limits.
 const SMALL: f64 = 140.0;
 /// Results are rescaled by 2^±128 before they leave the range of doubles.
@@ -82,8 +84,10 @@ pub fn smirnov(n: f64, x: f64) -> f64 {
     if n > SMIRNOV_TERMS_MAX {
         return (-(6.0 * t + 1.0).powi(2) / 18.0 / n).exp();
     }
+    // Far out the terms are below the smallest double though their sum is not: they are kept larger until the end.
+    let lift = if n * x * x > FAR_OUT { FAR_OUT } else { 0.0 };
     let whole = stirling_error(n);
-    let mut sum = (n * (-x).ln_1p()).exp();
+    let mut sum = (n * (-x).ln_1p() + lift).exp();
     for v in 1..=(n - t).floor() as u32 {
         let v = f64::from(v);
         let rest = n - v;
@@ -92,9 +96,9 @@ pub fn smirnov(n: f64, x: f64) -> f64 {
         }
         let exponent =
             whole - stirling_error(v) - stirling_error(rest) - deviance(v, v + t, -t) - deviance(rest, rest - t, t);
-        sum += t / (v + t) * exponent.exp() * (n / (2.0 * PI * v * rest)).sqrt();
+        sum += t / (v + t) * (exponent + lift).exp() * (n / (2.0 * PI * v * rest)).sqrt();
     }
-    sum
+    sum * (-lift).exp()
 }
 
 /// ln n! less Stirling's (n + 1/2) ln n − n + ln √(2π).

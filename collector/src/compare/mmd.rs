@@ -32,11 +32,17 @@ pub fn unbiased(reference: &[f64], current: &[f64], sigma: Option<f64>) -> Resul
     let gamma = 1.0 / (2.0 * (sigma * sigma));
     let kernel = |x: f64, y: f64| (-gamma * squared(x, y)).exp();
     let within = |values: &[f64]| {
-        // A row's kernel with itself is taken off; it is 1, or no number.
+        // A row's kernel with itself is taken off: nothing is left of it, or no number.
         let rows = values.iter().enumerate().map(|(i, &x)| {
             pairwise(values.len(), &|j| {
                 let k = kernel(x, values[j]);
-                if i == j { k - k } else { k }
+                if i != j {
+                    k
+                } else if k.is_nan() {
+                    f64::NAN
+                } else {
+                    0.0
+                }
             })
         });
         rows.fold(0.0, |sum, row| sum + row)
@@ -58,7 +64,7 @@ fn bandwidth(values: &[f64]) -> f64 {
         return f64::NAN;
     }
     let last = distances.len() - 1;
-    let rank = if last % 2 == 0 { last / 2 } else { (last / 2) + (last / 2) % 2 };
+    let rank = if last.is_multiple_of(2) { last / 2 } else { (last / 2) + (last / 2) % 2 };
     let (_, median, _) = distances.select_nth_unstable_by(rank, f64::total_cmp);
     let sigma = (0.5 * *median).powf(0.5);
     if sigma == 0.0 { 0.5_f64.powf(0.5) } else { sigma }
