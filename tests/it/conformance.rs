@@ -6,8 +6,8 @@
 use crate::fleet::root;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::bet;
-use driftline_shared::drift::scores::{Family, Points, Scores};
 use driftline_shared::drift::distance::Convention;
+use driftline_shared::drift::scores::{Family, Points, Scores};
 use driftline_shared::drift::{normal, transport, variance};
 use driftline_shared::sketch::{Cells, Moments};
 use driftline_tests::normal::features;

@@ -4,6 +4,7 @@
 
 mod allocations;
 mod bad_input;
+mod compare;
 mod conformance;
 mod detector;
 mod fleet;

@@ -123,7 +123,12 @@ impl Table {
     fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-        let names = reader.headers().with_context(|| format!("{shown} has no header line"))?.iter().map(str::to_owned).collect();
+        let names = reader
+            .headers()
+            .with_context(|| format!("{shown} has no header line"))?
+            .iter()
+            .map(str::to_owned)
+            .collect();
         let mut rows = Vec::new();
         for record in reader.records() {
             if rows.len() == ROWS_MAX {
@@ -247,7 +252,11 @@ fn sentence(column: &str, tool: Tool, metric: Metric, answer: &Answer) -> String
         };
     }
     let p = answer.number("p");
-    let judged = if tool == Tool::Evidently || tool == Tool::Nannyml { p.or(answer.number("value")) } else { answer.number("value") };
+    let judged = if tool == Tool::Evidently || tool == Tool::Nannyml {
+        p.or(answer.number("value"))
+    } else {
+        answer.number("value")
+    };
     let Some(value) = judged else { return format!("{column}: see the figures.") };
     let (drifted, limit) = match alarm(tool, metric) {
         Some(Alarm::Above(limit)) => (value > limit, format!("above {limit}")),

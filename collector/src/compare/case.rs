@@ -64,7 +64,9 @@ fn request(case: &Value) -> Result<Request, Refusal> {
     let Some(fields) = case.as_object() else {
         return Err(Refusal::Line("it must be an object with metric and input".into()));
     };
-    if let Some(unknown) = fields.keys().find(|k| !["id", "as", "tool", "metric", "params", "input", "want", "note"].contains(&k.as_str())) {
+    if let Some(unknown) =
+        fields.keys().find(|k| !["id", "as", "tool", "metric", "params", "input", "want", "note"].contains(&k.as_str()))
+    {
         return Err(Refusal::Line(format!("there is no field {unknown}; use id, as, metric, params and input")));
     }
     let word = |names: [&str; 2]| match names.iter().find_map(|n| fields.get(*n)) {
@@ -102,12 +104,22 @@ mod tests {
     #[test]
     fn answers_and_errors() {
         check(r#"{"id":7,"metric":"ks_d","input":{"ref":[1,2],"cur":[3,4]}}"#, &json!({"id":7,"value":1.0,"d":1.0}));
-        check(r#"{"id":"a","as":"scipy","metric":"wasserstein1","input":{"ref":[1,null],"cur":[3]}}"#, &json!({"id":"a","value":"NaN"}));
+        check(
+            r#"{"id":"a","as":"scipy","metric":"wasserstein1","input":{"ref":[1,null],"cur":[3]}}"#,
+            &json!({"id":"a","value":"NaN"}),
+        );
         let error = |text: &str| line(text)["error"].as_str().unwrap_or_default().to_owned();
         assert!(error("{").starts_with("the line is not a case"));
-        assert!(error(r#"{"id":1,"as":"excel","metric":"psi"}"#).starts_with("there is no tool excel; choose one of driftline"));
-        assert_eq!(error(r#"{"as":"scipy","metric":"psi"}"#), "scipy has no psi; it is known to driftline, evidently, deequ, deepchecks, scouter");
-        let unknown = r#"{"as":"nannyml","metric":"js_distance","params":{"bins":3},"input":{"ref":[1,2],"cur":[3,4]}}"#;
+        assert!(
+            error(r#"{"id":1,"as":"excel","metric":"psi"}"#)
+                .starts_with("there is no tool excel; choose one of driftline")
+        );
+        assert_eq!(
+            error(r#"{"as":"scipy","metric":"psi"}"#),
+            "scipy has no psi; it is known to driftline, evidently, deequ, deepchecks, scouter"
+        );
+        let unknown =
+            r#"{"as":"nannyml","metric":"js_distance","params":{"bins":3},"input":{"ref":[1,2],"cur":[3,4]}}"#;
         assert!(error(unknown).starts_with("there is no parameter bins; this metric takes "), "{}", error(unknown));
     }
 }

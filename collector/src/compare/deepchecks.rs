@@ -104,7 +104,10 @@ fn categories(input: &Input, params: &Params<'_>) -> Result<Counts, Refusal> {
 fn cramers_v(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let given = input.given_counts().is_some();
     let counts = categories(input, params)?;
-    let stated = Stated::counted("bias-corrected Cramér's V of the table, the larger sample scaled down, Yates' correction at one degree of freedom", Edges::Categories);
+    let stated = Stated::counted(
+        "bias-corrected Cramér's V of the table, the larger sample scaled down, Yates' correction at one degree of freedom",
+        Edges::Categories,
+    );
     if counts.keys.len() == 1 && !given {
         return Ok(Answer::value(0.0, stated));
     }
@@ -116,7 +119,8 @@ fn cramers_v(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     };
     let (to_n, to_m) = if given { (1.0, 1.0) } else { (m / n, n / m) };
     let (reference, current) = (scaled(&counts.reference, to_n), scaled(&counts.current, to_m));
-    let (a, b): (Vec<f64>, Vec<f64>) = reference.into_iter().zip(current).filter(|(a, b)| *a != 0.0 || *b != 0.0).unzip();
+    let (a, b): (Vec<f64>, Vec<f64>) =
+        reference.into_iter().zip(current).filter(|(a, b)| *a != 0.0 || *b != 0.0).unzip();
     let chi2 = tables::contingency(&[a.clone(), b.clone()], true, Lambda::PEARSON)?.stat;
     let n = a.iter().chain(&b).sum::<f64>();
     let (r, k) = (2.0, a.len() as f64);

@@ -14,7 +14,8 @@ use super::{Answer, Metric, Refusal, evidently, ks};
 use driftline_shared::drift::distance::{self, Base, Convention, Edges, ROBUST_FACTOR, ZeroPolicy};
 
 /// What Deequ has.
-pub const METRICS: &[Metric] = &[Metric::LInfinity, Metric::LInfinityRobust, Metric::Chisquare, Metric::Psi, Metric::KsD];
+pub const METRICS: &[Metric] =
+    &[Metric::LInfinity, Metric::LInfinityRobust, Metric::Chisquare, Metric::Psi, Metric::KsD];
 
 /// Smallest expected count of a table with more than two categories, and the share of categories that may be below it
 /// (Yates, Moore and McCabe 1999).
@@ -47,6 +48,8 @@ pub fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<
         None => params.number(&["c", "c_alpha", "factor"])?.unwrap_or(ROBUST_FACTOR),
     };
     let numeric = evidently::kind(params)?;
+    let simple_only =
+        params.switch(&["correct_for_low_number_of_samples", "correctForLowNumberOfSamples"])?.unwrap_or(false);
     let sizes = (params.number(&["n", "n_ref"])?, params.number(&["m", "n_cur"])?);
     let pair = input.pair.as_ref().map(|pair| pair.cleaned(false));
     let by_value = |counts: &Counts| {
@@ -75,8 +78,11 @@ pub fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<
     if robust.is_nan() && metric == Metric::LInfinityRobust && input.shares.is_some() {
         return Err(Refusal::input("linf_robust needs the sample sizes: give counts, or n and m with p and q"));
     }
-    let stated = Stated::counted(format!("max |p−q| by value or max |F−G| for numbers; robust: less {factor} √((n+m)/(nm)), at least 0"), Edges::Categories);
-    let value = if metric == Metric::LInfinityRobust { robust } else { simple };
+    let stated = Stated::counted(
+        format!("max |p−q| by value or max |F−G| for numbers; robust: less {factor} √((n+m)/(nm)), at least 0"),
+        Edges::Categories,
+    );
+    let value = if metric == Metric::LInfinityRobust && !simple_only { robust } else { simple };
     Ok(Answer::new(&[("robust", robust), ("simple", simple), ("value", value)], stated))
 }
 
@@ -117,7 +123,8 @@ fn chisquare(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
 
 /// Adds the cell with the smallest expected count to the second smallest.
 fn merge_smallest(cells: &mut Vec<(f64, f64)>) {
-    let smallest = |cells: &[(f64, f64)]| (0..cells.len()).min_by(|&a, &b| cells[a].0.total_cmp(&cells[b].0)).unwrap_or(0);
+    let smallest =
+        |cells: &[(f64, f64)]| (0..cells.len()).min_by(|&a, &b| cells[a].0.total_cmp(&cells[b].0)).unwrap_or(0);
     let (expected, observed) = cells.remove(smallest(cells));
     let next = smallest(cells);
     cells[next].0 += expected;

@@ -94,12 +94,18 @@ fn stone(values: &[f64], low: f64, high: f64) -> f64 {
     let sorted = sorted(values);
     let error = |cells: usize| {
         let edges = linspace(low, high, cells + 1);
+        if !ascending(&edges) {
+            // No width at all, which is then refused.
+            return None;
+        }
         let squares: f64 = histogram(&sorted, &edges).iter().map(|&c| (c as f64 / n).powi(2)).sum();
-        (2.0 - (n + 1.0) * squares) / (spread / cells as f64)
+        Some((2.0 - (n + 1.0) * squares) / (spread / cells as f64))
     };
     let most = 100.max(n.sqrt() as usize);
-    let best = (1..=most).map(|cells| (cells, error(cells))).reduce(|best, next| if next.1 < best.1 { next } else { best });
-    spread / best.map_or(1, |(cells, _)| cells) as f64
+    let errors: Option<Vec<f64>> = (1..=most).map(error).collect();
+    let Some(errors) = errors else { return f64::NAN };
+    let best = (0..most).reduce(|best, next| if errors[next] < errors[best] { next } else { best });
+    spread / (best.unwrap_or(0) + 1) as f64
 }
 
 /// `n` numbers from `start` to `stop`, evenly spaced: start + i·step, the last one `stop` itself.
@@ -131,7 +137,9 @@ pub fn edges(values: &[f64], integer: bool, bins: Bins) -> Result<Vec<f64>, Refu
 pub fn within(values: &[f64], integer: bool, bins: Bins, given: Option<(f64, f64)>) -> Result<Vec<f64>, Refusal> {
     let (low, high) = given.or_else(|| range(values)).unwrap_or((0.0, 1.0));
     if !low.is_finite() || !high.is_finite() {
-        return Err(Refusal::peer(format!("the range of the values, {low} to {high}, is not finite, so there are no edges")));
+        return Err(Refusal::peer(format!(
+            "the range of the values, {low} to {high}, is not finite, so there are no edges"
+        )));
     }
     if low > high {
         return Err(Refusal::peer("a range's upper end must be above its lower end"));
@@ -155,14 +163,22 @@ pub fn within(values: &[f64], integer: bool, bins: Bins, given: Option<(f64, f64
             }
         }
     };
+    if cells == 0.0 && !matches!(bins, Bins::Count(_)) {
+        // A width that overflowed: numpy answers with the lower end alone.
+        return Ok(vec![low]);
+    }
     if !(1.0..=CELLS_MAX as f64).contains(&cells) {
         return Err(Refusal::peer(format!("this rule asks for {cells} cells, which cannot be cut")));
     }
     let edges = linspace(low, high, cells as usize + 1);
-    if edges.windows(2).any(|pair| pair[0] >= pair[1] || pair[0].is_nan() || pair[1].is_nan()) {
+    if !ascending(&edges) {
         return Err(Refusal::peer(format!("{cells} cells are too many for values between {low} and {high}")));
     }
     Ok(edges)
+}
+
+fn ascending(edges: &[f64]) -> bool {
+    edges.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Counts per cell [edge, next), the last one with its right edge; what lies outside and NaN is not counted.

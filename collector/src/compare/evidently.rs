@@ -45,6 +45,8 @@ const NORM_MIN: f64 = 0.001;
 
 /// Answers as Evidently.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    // Its tests take a limit, which changes no figure.
+    params.number(&["threshold"])?;
     match metric {
         Metric::Psi | Metric::Js | Metric::Kl => on_cells(metric, input, params),
         Metric::Hellinger => hellinger(input, params),
@@ -93,7 +95,14 @@ fn numeric(params: &Params<'_>, pair: &Pair) -> Result<bool, Refusal> {
 
 /// What a case says about the kind of its column: `Some(true)` for numbers.
 pub fn kind(params: &Params<'_>) -> Result<Option<bool>, Refusal> {
-    let words = [("num", true), ("numerical", true), ("numeric", true), ("continuous", true), ("cat", false), ("categorical", false)];
+    let words = [
+        ("num", true),
+        ("numerical", true),
+        ("numeric", true),
+        ("continuous", true),
+        ("cat", false),
+        ("categorical", false),
+    ];
     if let Some(categorical) = params.get(&["categorical"]).and_then(|v| v.as_bool()) {
         return Ok(Some(!categorical));
     }
@@ -102,7 +111,13 @@ pub fn kind(params: &Params<'_>) -> Result<Option<bool>, Refusal> {
 
 /// A case's `zero` policy with its `eps`, or the tool's own.
 pub fn zero(params: &Params<'_>, own: ZeroPolicy) -> Result<ZeroPolicy, Refusal> {
+    let names = ["zero", "zero_policy"];
     let eps = params.number(&["eps", "epsilon", "floor"])?;
+    // Also as one word, such as floor(0.01) or add_eps:1e-10.
+    let word = params.get(&names).and_then(|v| v.as_str()).unwrap_or("");
+    let (name, amount) = word.split_once(['(', ':']).unwrap_or((word, ""));
+    let amount: Option<f64> = amount.trim_end_matches(')').trim().parse().ok();
+    let eps = amount.or(eps);
     let words = [
         ("evidently", ZeroPolicy::Evidently),
         ("floor", ZeroPolicy::Floor(eps.unwrap_or(0.01))),
@@ -118,7 +133,13 @@ pub fn zero(params: &Params<'_>, own: ZeroPolicy) -> Result<ZeroPolicy, Refusal>
         ("keep", ZeroPolicy::Keep),
         ("none", ZeroPolicy::Keep),
     ];
-    Ok(params.word(&["zero", "zero_policy"], &words)?.unwrap_or(own))
+    if amount.is_some() {
+        let known = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(name.trim()));
+        return known
+            .map(|(_, policy)| *policy)
+            .ok_or_else(|| Refusal::input(format!("there is no zero policy {word}")));
+    }
+    Ok(params.word(&names, &words)?.unwrap_or(own))
 }
 
 fn on_cells(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
@@ -128,6 +149,8 @@ fn on_cells(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer
         _ => (distance::Metric::Kl, ZeroPolicy::Evidently),
     };
     let base = if metric == distance::Metric::Js { base(params, Base::E)? } else { Base::E };
+    // Its functions take a number of cells and do not use it.
+    params.get(&["n_bins", "bins", "n"]);
     let convention = Convention { metric, base, zero: zero(params, own)?, edges: Edges::Given };
     if let Some((p, q)) = &input.shares {
         return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
@@ -197,16 +220,21 @@ fn on_categories(metric: Metric, input: &Input) -> Result<Answer, Refusal> {
             let scale = m / n;
             let expected: Vec<f64> = counts.reference.iter().map(|c| c * scale).collect();
             let found = tables::one_sample(&counts.current, Some(&expected), Lambda::PEARSON, 0.0)?;
-            let formula = "current counts against the reference's scaled to the same total, χ² tail with k−1 degrees of freedom";
+            let formula =
+                "current counts against the reference's scaled to the same total, χ² tail with k−1 degrees of freedom";
             Ok(tested(found, found.p, Stated::counted(formula, Edges::Categories)))
         }
         Metric::G => {
             let found = tables::one_sample(&counts.current, Some(&counts.reference), Lambda::G, 0.0)?;
-            let formula = "2 Σ o ln(o/e) with the reference's counts as they are, so both sides must have equally many rows";
+            let formula =
+                "2 Σ o ln(o/e) with the reference's counts as they are, so both sides must have equally many rows";
             Ok(tested(found, found.p, Stated::counted(formula, Edges::Categories)))
         }
         Metric::Z => {
-            let stated = Stated::counted("share of all values but the first, pooled variance, 2 (1 − Φ(|z|))", Edges::Categories);
+            let stated = Stated::counted(
+                "share of all values but the first, pooled variance, 2 (1 − Φ(|z|))",
+                Edges::Categories,
+            );
             if counts.keys.len() == 1 {
                 return Ok(Answer::new(&[("p", 1.0), ("value", 1.0)], stated));
             }
@@ -224,12 +252,16 @@ fn on_categories(metric: Metric, input: &Input) -> Result<Answer, Refusal> {
 }
 
 fn on_values(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    let (method, alternative) = match metric {
+        Metric::Ks | Metric::KsD => scipy::ks_params(params)?,
+        _ => (Method::Auto, Alternative::TwoSided),
+    };
     let sigma = if metric == Metric::Mmd { params.number(&["sigma", "bandwidth", "pass_sigma"])? } else { None };
     let pair = cleaned(input)?;
     let (reference, current) = pair.numbers()?;
     match metric {
         Metric::Ks | Metric::KsD => {
-            let (d, p) = ks::two_sample(reference, current, Method::Auto, Alternative::TwoSided);
+            let (d, p) = ks::two_sample(reference, current, method, alternative);
             Ok(ks_answer(d, p, metric))
         }
         Metric::WassersteinNorm => {
@@ -241,7 +273,8 @@ fn on_values(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answe
         Metric::Energy => Ok(Answer::value(transport::energy(reference, current)?, Stated::raw("√(2 ∫ (F−G)²)"))),
         _ => {
             let found = mmd::unbiased(reference, current, sigma)?;
-            let stated = Stated::raw("unbiased MMD², Gaussian kernel, σ² half the median squared distance within the reference");
+            let stated =
+                Stated::raw("unbiased MMD², Gaussian kernel, σ² half the median squared distance within the reference");
             Ok(Answer::new(&[("mmd2", found.mmd2), ("sigma", found.sigma), ("value", found.mmd2)], stated))
         }
     }

@@ -5,7 +5,6 @@ use super::sample::{Counts, Key, Pair, Sample, number, numbers};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-
 const REFERENCE: &[&str] = &["ref", "reference", "baseline", "data1", "u_values", "u"];
 const CURRENT: &[&str] = &["cur", "current", "data2", "v_values", "v"];
 const REFERENCE_COUNTS: &[&str] = &["ref_counts", "reference_counts", "f_exp", "expected"];
@@ -48,7 +47,19 @@ impl Input {
         let Some(fields) = value.as_object() else {
             return Err(Refusal::input("input must be an object, such as {\"ref\":[…],\"cur\":[…]}"));
         };
-        let all = [REFERENCE, CURRENT, REFERENCE_COUNTS, CURRENT_COUNTS, P, Q, TABLE, SERIES, SIZE, REFERENCE_WEIGHTS, CURRENT_WEIGHTS];
+        let all = [
+            REFERENCE,
+            CURRENT,
+            REFERENCE_COUNTS,
+            CURRENT_COUNTS,
+            P,
+            Q,
+            TABLE,
+            SERIES,
+            SIZE,
+            REFERENCE_WEIGHTS,
+            CURRENT_WEIGHTS,
+        ];
         if let Some(unknown) = fields.keys().find(|k| !all.iter().any(|names| names.contains(&k.as_str()))) {
             return Err(Refusal::input(format!(
                 "there is no input {unknown}; give ref and cur, ref_counts and cur_counts, p and q, table, or x"

@@ -10,6 +10,8 @@ use libm::lgamma;
 
 /// Most rows a side that `auto` treats exactly.
 const AUTO_ROWS_MAX: usize = 10_000;
+/// Most cells of the paths' grid that an exact p-value may visit; beyond it only the asymptotic one is within reach.
+const GRID_CELLS_MAX: usize = 2_000_000_000;
 /// ln of the largest double: beyond it one-sided counts of paths overflow.
 const LN_MAX: f64 = 709.782_712_893_384;
 
@@ -51,7 +53,10 @@ pub fn two_sample(reference: &[f64], current: &[f64], method: Method, alternativ
     let common = gcd(n, m);
     let exact = match method {
         Method::Auto => n.max(m) <= AUTO_ROWS_MAX,
-        Method::Exact => ((n / common) as f64) < f64::from(i32::MAX) / (m / common) as f64,
+        Method::Exact => {
+            ((n / common) as f64) < f64::from(i32::MAX) / (m / common) as f64
+                && (n == m || n.saturating_mul(m) <= GRID_CELLS_MAX)
+        }
         Method::Asymptotic => false,
     };
     if !exact {
@@ -108,9 +113,7 @@ fn exactly(n: usize, m: usize, common: usize, steps: usize, alternative: Alterna
     match (alternative, n == m) {
         (Alternative::TwoSided, true) => Some(outside_square(n, steps)),
         (Alternative::TwoSided, false) => Some(outside_strip(n.max(m), n.min(m), common, steps)),
-        (_, true) => {
-            Some((0..steps).map(|j| (n as f64 - j as f64) / (n as f64 + j as f64 + 1.0)).product())
-        }
+        (_, true) => Some((0..steps).map(|j| (n as f64 - j as f64) / (n as f64 + j as f64 + 1.0)).product()),
         (_, false) => {
             let (a, b) = (n as f64, m as f64);
             let ln_paths = lgamma(a + b + 1.0) - lgamma(a + 1.0) - lgamma(b + 1.0);

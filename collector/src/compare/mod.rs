@@ -268,6 +268,8 @@ pub fn answer(request: &Request) -> Result<Answer, Refusal> {
         });
     }
     let params = Params::new(&request.params);
+    // Whether a column is numbers or categories can be said of any metric, and changes few.
+    evidently::kind(&params)?;
     let input = &request.input;
     let answer = match request.tool {
         Tool::Driftline => own::answer(metric, input, &params),

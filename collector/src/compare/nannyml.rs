@@ -116,12 +116,16 @@ fn on_categories(metric: Metric, input: &Input, params: &Params<'_>) -> Result<A
             (_, true) => f64::NAN,
             // Nothing on the reference's side counts as shares of 0.
             (true, _) => current.iter().map(|c| c / m).fold(0.0, f64::max),
+            _ if counts.keys.is_empty() => convention.of_shares(reference, current),
             _ => convention.of(reference, current),
         };
         return Ok(Answer::value(value, convention.into()));
     }
     let correction = params.switch(&["correction", "yates"])?.unwrap_or(true);
-    let stated = Stated::counted("χ² of the table of both samples, with Yates' correction at one degree of freedom", Edges::Categories);
+    let stated = Stated::counted(
+        "χ² of the table of both samples, with Yates' correction at one degree of freedom",
+        Edges::Categories,
+    );
     if m == 0.0 {
         return Ok(Answer::new(&[("stat", f64::NAN), ("p", f64::NAN), ("dof", f64::NAN), ("value", f64::NAN)], stated));
     }
@@ -134,7 +138,8 @@ fn on_categories(metric: Metric, input: &Input, params: &Params<'_>) -> Result<A
 fn estimated(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let words = [("auto", None), ("exact", Some(false)), ("estimated", Some(true))];
     let estimate = params.word(&["calculation_method", "method"], &words)?.flatten();
-    let cells = params.whole(&["n_bins", "bins"])?.map_or(ESTIMATED_CELLS, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let cells =
+        params.whole(&["n_bins", "bins"])?.map_or(ESTIMATED_CELLS, |n| usize::try_from(n).unwrap_or(usize::MAX));
     if !(1..=edges::CELLS_MAX).contains(&cells) {
         return Err(Refusal::input(format!("n_bins must be between 1 and {}", edges::CELLS_MAX)));
     }
@@ -180,7 +185,12 @@ impl Estimate {
         let cumulated = |sorted: &[f64]| {
             let mut sum = 0.0;
             let shares = edges::histogram(sorted, &edges).into_iter().map(|c| c as f64 / sorted.len() as f64);
-            shares.map(|share| { sum += share; sum }).collect::<Vec<f64>>()
+            shares
+                .map(|share| {
+                    sum += share;
+                    sum
+                })
+                .collect::<Vec<f64>>()
         };
         let (f, g) = (cumulated(&reference), cumulated(&current));
         Ok(Self { edges, current, f, g })

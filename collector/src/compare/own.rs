@@ -15,6 +15,9 @@ use driftline_shared::drift::distance::{self, Base, Convention, Edges, ZeroPolic
 /// Answers as Driftline.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     use distance::Metric as Counted;
+    // Missing values and infinities are counted apart on a device and are in no figure.
+    let cleaned = input.pair.as_ref().map(|pair| Input { pair: Some(pair.cleaned(true)), ..input.clone() });
+    let input = cleaned.as_ref().unwrap_or(input);
     match metric {
         Metric::Psi => on_cells(Counted::Psi, input, params),
         Metric::Js => on_cells(Counted::Js, input, params),
@@ -53,7 +56,7 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     let numeric = evidently::kind(params)?.unwrap_or(true);
     let rules = [("baseline", Edges::Baseline), ("sturges", Edges::SturgesJoint), ("doane", Edges::DoaneReference)];
     let rule = params.word(&["edges", "bins"], &rules)?.unwrap_or(Edges::Baseline);
-    let pair = input.pair()?.cleaned(true);
+    let pair = input.pair()?;
     if !numeric || !pair.reference.is_numeric() {
         let counts = pair.counts();
         let convention = Convention { edges: Edges::Categories, ..convention };

@@ -73,7 +73,8 @@ impl Adwin {
         }
         self.insert(x);
         self.ticks += 1;
-        self.detected = self.ticks % self.settings.clock == 0 && self.width > self.settings.grace_period && self.shrink();
+        self.detected =
+            self.ticks.is_multiple_of(self.settings.clock) && self.width > self.settings.grace_period && self.shrink();
         self.detected
     }
 

@@ -14,6 +14,9 @@ use super::transport::{self, Weighted};
 use super::{Answer, Figure, Metric, Refusal, kolmogorov};
 use driftline_shared::drift::distance::{self, Base, Convention, Edges, ZeroPolicy};
 
+/// Most statistics that one case of `kstwo_sf` may have.
+const TAILS_MAX: usize = 10_000;
+
 /// What scipy and numpy have.
 pub const METRICS: &[Metric] = &[
     Metric::Ks,
@@ -31,6 +34,26 @@ pub const METRICS: &[Metric] = &[
 
 /// Answers as scipy.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    let policies = [("propagate", NanPolicy::Propagate), ("omit", NanPolicy::Omit), ("raise", NanPolicy::Raise)];
+    let policy = params.word(&["nan_policy"], &policies)?.unwrap_or(NanPolicy::Propagate);
+    let cleaned = input.pair.as_ref().map(|pair| pair.cleaned(false)).filter(|_| policy != NanPolicy::Propagate);
+    let Some(cleaned) = cleaned else { return by_metric(metric, input, params) };
+    let dropped = |pair: &super::sample::Pair| pair.reference.len() + pair.current.len();
+    if policy == NanPolicy::Raise && input.pair.as_ref().map(dropped) != Some(dropped(&cleaned)) {
+        return Err(Refusal::peer("the input contains NaN, and nan_policy is raise"));
+    }
+    by_metric(metric, &Input { pair: Some(cleaned), ..input.clone() }, params)
+}
+
+/// What NaN does to a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NanPolicy {
+    Propagate,
+    Omit,
+    Raise,
+}
+
+fn by_metric(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     match metric {
         Metric::Ks | Metric::KsD => ks_2samp(input, params, metric),
         Metric::KstwoSf => kstwo_sf(input, params),
@@ -46,8 +69,7 @@ fn ks_2samp(input: &Input, params: &Params<'_>, metric: Metric) -> Result<Answer
     let (method, alternative) = ks_params(params)?;
     let (reference, current) = input.pair()?.numbers()?;
     let missing = reference.iter().chain(current).any(|v| v.is_nan());
-    let (d, p) =
-        if missing { (f64::NAN, f64::NAN) } else { ks::two_sample(reference, current, method, alternative) };
+    let (d, p) = if missing { (f64::NAN, f64::NAN) } else { ks::two_sample(reference, current, method, alternative) };
     Ok(ks_answer(d, p, metric))
 }
 
@@ -88,6 +110,9 @@ fn kstwo_sf(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
         return Ok(Answer::value(kolmogorov::sf(d, n), stated));
     }
     let Some(series) = &input.series else { return Err(Refusal::input("kstwo_sf needs the statistic d")) };
+    if series.len() > TAILS_MAX {
+        return Err(Refusal::input(format!("kstwo_sf takes at most {TAILS_MAX} statistics at once")));
+    }
     let values: Vec<f64> = series.numbers()?.0.iter().map(|&d| kolmogorov::sf(d, n)).collect();
     match values.as_slice() {
         [one] => Ok(Answer::value(*one, stated)),
@@ -125,7 +150,9 @@ fn vectors(input: &Input) -> Result<(Vec<f64>, Vec<f64>), Refusal> {
     }
     let (p, q) = pair.numbers()?;
     if p.len() != q.len() {
-        return Err(Refusal::peer("scipy takes two vectors of equal length here and cuts no cells; give p and q or counts"));
+        return Err(Refusal::peer(
+            "scipy takes two vectors of equal length here and cuts no cells; give p and q or counts",
+        ));
     }
     Ok((p.to_vec(), q.to_vec()))
 }
@@ -168,7 +195,8 @@ pub fn tested(tested: Tested, value: f64, stated: Stated) -> Answer {
 fn one_sample(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let power = lambda(params, if metric == Metric::G { Lambda::G } else { Lambda::PEARSON })?;
     let ddof = params.number(&["ddof"])?.unwrap_or(0.0);
-    let stated = Stated::counted("current counts against expected ones, χ² tail with k−1−ddof degrees of freedom", Edges::Given);
+    let stated =
+        Stated::counted("current counts against expected ones, χ² tail with k−1−ddof degrees of freedom", Edges::Given);
     if let Some([observed]) = input.table.as_deref() {
         let found = tables::one_sample(observed, None, power, ddof)?;
         return Ok(tested(found, found.p, stated));
@@ -236,7 +264,9 @@ fn bin_edges(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
         (None, Some(pair)) => joint(pair)?,
         (None, None) => return Err(Refusal::input("histogram_bin_edges needs the values x")),
     };
-    let integer = params.word(&["dtype"], &[("int", true), ("float", false), ("float64", false), ("int64", true)])?.unwrap_or(integer);
+    let integer = params
+        .word(&["dtype"], &[("int", true), ("float", false), ("float64", false), ("int64", true)])?
+        .unwrap_or(integer);
     Ok(edges_answer(edges::within(&values, integer, bins, given)?, "numpy.histogram_bin_edges"))
 }
 

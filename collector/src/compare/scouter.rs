@@ -49,7 +49,10 @@ pub fn answer(_metric: Metric, input: &Input, params: &Params<'_>) -> Result<Ans
         let known = counts.reference.iter().zip(&counts.current).filter(|(r, _)| **r > 0.0);
         let (reference, current): (Vec<f64>, Vec<f64>) = known.map(|(r, c)| (*r, *c)).unzip();
         let convention = Convention { edges: Edges::Categories, ..convention };
-        return Ok(Answer::value(convention.of_shares(&shares(&reference, n), &shares(&current, m)), convention.into()));
+        return Ok(Answer::value(
+            convention.of_shares(&shares(&reference, n), &shares(&current, m)),
+            convention.into(),
+        ));
     }
     let (reference, current) = pair.numbers()?;
     let (reference, current) = (float::sorted(reference), float::sorted(current));

@@ -39,7 +39,9 @@ fn adwin(params: &Params<'_>) -> Result<AdwinSettings, Refusal> {
     Ok(AdwinSettings {
         delta: params.number(&["delta"])?.unwrap_or(own.delta),
         clock: params.whole(&["clock"])?.unwrap_or(own.clock),
-        max_buckets: params.whole(&["max_buckets"])?.map_or(own.max_buckets, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+        max_buckets: params
+            .whole(&["max_buckets"])?
+            .map_or(own.max_buckets, |n| usize::try_from(n).unwrap_or(usize::MAX)),
         min_window_length: params.whole(&["min_window_length"])?.map_or(own.min_window_length, |n| n as f64),
         grace_period: params.whole(&["grace_period"])?.map_or(own.grace_period, |n| n as f64),
     })

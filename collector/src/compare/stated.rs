@@ -34,7 +34,8 @@ impl Stated {
 
     /// As one line.
     pub fn line(&self) -> String {
-        let part = |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!("; {name}: {v}"));
+        let part =
+            |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!("; {name}: {v}"));
         format!("{}{}{}; edges: {}", self.formula, part("log", &self.base), part("empty cells", &self.zero), self.edges)
     }
 }

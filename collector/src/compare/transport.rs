@@ -70,10 +70,7 @@ fn gaps(reference: Weighted<'_>, current: Weighted<'_>) -> Result<(Vec<f64>, Vec
 }
 
 /// ∫ |F − G|.
-pub fn wasserstein<'a>(
-    reference: impl Into<Weighted<'a>>,
-    current: impl Into<Weighted<'a>>,
-) -> Result<f64, Refusal> {
+pub fn wasserstein<'a>(reference: impl Into<Weighted<'a>>, current: impl Into<Weighted<'a>>) -> Result<f64, Refusal> {
     let (widths, differences) = gaps(reference.into(), current.into())?;
     Ok(dot(&differences.iter().map(|d| d.abs()).collect::<Vec<_>>(), &widths))
 }

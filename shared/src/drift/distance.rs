@@ -155,7 +155,9 @@ impl Convention {
             Metric::Hellinger => {
                 return sqrt(pairwise(cells, &|i| square(sqrt(p(i)) - sqrt(q(i))))) / sqrt(2.0);
             }
-            Metric::ChiSquare => return pairwise(cells, &|i| chi_square(current.count(i), expected(reference, current, i))),
+            Metric::ChiSquare => {
+                return pairwise(cells, &|i| chi_square(current.count(i), expected(reference, current, i)));
+            }
             Metric::G => pairwise(cells, &|i| 2.0 * g(current.count(i), expected(reference, current, i))),
             Metric::LInfinity => return l_infinity(reference, current),
             Metric::LInfinityRobust => {
@@ -387,7 +389,9 @@ mod tests {
 
     #[test]
     fn nothing_on_one_side_is_no_number() {
-        for metric in [Metric::Js, Metric::Kl, Metric::Hellinger, Metric::KsD, Metric::LInfinity, Metric::TotalVariation] {
+        for metric in
+            [Metric::Js, Metric::Kl, Metric::Hellinger, Metric::KsD, Metric::LInfinity, Metric::TotalVariation]
+        {
             let convention = Convention { metric, zero: ZeroPolicy::Keep, ..Convention::PSI };
             assert!(convention.of(&[0_u32, 0], &[1, 2]).is_nan(), "{metric:?}");
         }
