@@ -13,6 +13,7 @@ mod golden;
 mod influx;
 mod ingest;
 mod paths;
+mod performance;
 mod sim;
 mod tidy;
 
