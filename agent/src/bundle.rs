@@ -272,10 +272,10 @@ impl Bundle {
                 return wrong(format!("{BASELINE_FILE} has another number of counts than cells for {}", feature.name));
             }
         }
-        if let Some(calibration) = &self.baseline.calibration {
-            if let Err(why) = calibration.check(self.schema.task.classes()) {
-                return wrong(format!("{BASELINE_FILE}: {why}"));
-            }
+        if let Some(calibration) = &self.baseline.calibration
+            && let Err(why) = calibration.check(self.schema.task.classes())
+        {
+            return wrong(format!("{BASELINE_FILE}: {why}"));
         }
         if inputs == 0 || outputs == 0 {
             return wrong("the bundle describes a model without inputs or outputs".into());

@@ -318,6 +318,46 @@ fn labels_come_by_file_and_by_topic_and_are_shown_as_measured() {
     assert_eq!(collector.get("incidents")["items"], json!([]));
 }
 
+/// Bundles say what their scores mean only when rows say what was true, and prefer rows the model has not seen.
+#[test]
+fn a_calibration_needs_truth_and_prefers_held_out_rows() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let config = agent_config(dir, "recorder-1", 1, None, "kind = \"pumps\"\nseed = 11");
+    let mut record = Command::new(binary("driftline-agent"));
+    let table = must(record.args(["record", "--rows", "600", "--config"]).arg(&config));
+    let without: Vec<&str> = table.lines().filter_map(|l| l.rsplit_once(',').map(|(cells, _)| cells)).collect();
+    let (known, unknown, few) = (dir.join("known.csv"), dir.join("unknown.csv"), dir.join("few.csv"));
+    fs::write(&known, &table).expect("a file");
+    fs::write(&unknown, without.join("\n")).expect("a file");
+    fs::write(&few, table.lines().take(40).collect::<Vec<_>>().join("\n")).expect("a file");
+    let make = |data: &Path, more: &[&str]| {
+        let out = dir.join("made.bundle");
+        let _ = fs::remove_dir_all(&out);
+        let mut command = Command::new(binary("driftline"));
+        command.args(["baselines", "create", "--model"]).arg(root().join("tests/models/pump-v1.onnx"));
+        let (code, _, notes) = run(command.arg("--data").arg(data).arg("--out").arg(&out).args(more));
+        assert_eq!(code, 0, "{notes}");
+        let text = fs::read(out.join("baseline.json")).expect("a baseline");
+        (serde_json::from_slice::<Value>(&text).expect("JSON")["calibration"].clone(), notes)
+    };
+    let (calibration, notes) = make(&unknown, &[]);
+    assert_eq!(calibration, Value::Null);
+    assert!(notes.contains("cannot be estimated without labels: no row names a class"), "{notes}");
+    let (calibration, notes) = make(&known, &[]);
+    assert_eq!(
+        (&calibration["of"], &calibration["held_out"], &calibration["rows"]),
+        (&json!("each_class"), &json!(false), &json!(600))
+    );
+    assert!(notes.contains("rows it was trained on") && notes.contains("--calibration"), "{notes}");
+    let (calibration, notes) = make(&unknown, &["--calibration", known.to_str().expect("a path")]);
+    assert_eq!((&calibration["held_out"], calibration["curves"].as_array().map(Vec::len)), (&json!(true), Some(3)));
+    assert!(!notes.contains("--calibration"), "{notes}");
+    let (calibration, notes) = make(&known, &["--calibration", few.to_str().expect("a path")]);
+    assert_eq!(calibration, Value::Null);
+    assert!(notes.contains("39 rows have a known class, and 50 are the least"), "{notes}");
+}
+
 /// Labels that cannot be used: one sentence each, and nothing is lost.
 fn bad_labels(dir: &Path, collector: &Collector) {
     let path = dir.join("bad.csv");

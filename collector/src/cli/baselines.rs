@@ -138,6 +138,9 @@ pub struct Recipe {
     pub truth: Truth,
 }
 
+/// Rows of inputs, and the class of each where it is known.
+pub type KnownRows = (Vec<Vec<f32>>, Vec<Option<u16>>);
+
 /// What rows truly were, as far as it is known.
 #[derive(Default)]
 pub struct Truth {
@@ -146,7 +149,7 @@ pub struct Truth {
     /// The class of each training row.
     pub training: Vec<Option<u16>>,
     /// Other rows and their classes, to calibrate with instead.
-    pub held_out: Option<(Vec<Vec<f32>>, Vec<Option<u16>>)>,
+    pub held_out: Option<KnownRows>,
 }
 
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
@@ -306,7 +309,7 @@ fn header(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Every readable row of the wanted columns, with its class where it names one.
-fn rows(path: &Path, wanted: &Wanted) -> Result<(Vec<Vec<f32>>, Vec<Option<u16>>)> {
+fn rows(path: &Path, wanted: &Wanted) -> Result<KnownRows> {
     let shown = path.display().to_string();
     let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted.clone(), &shown)?;
     let (mut table, mut truths, mut bad, mut first_bad) = (Vec::new(), Vec::new(), 0usize, None);
