@@ -273,10 +273,10 @@ impl Bundle {
                 return wrong(format!("{BASELINE_FILE} has another number of counts than cells for {}", feature.name));
             }
         }
-        if let Some(calibration) = &self.baseline.calibration {
-            if let Err(why) = calibration.check(self.schema.task.classes()) {
-                return wrong(format!("{BASELINE_FILE}: {why}"));
-            }
+        if let Some(calibration) = &self.baseline.calibration
+            && let Err(why) = calibration.check(self.schema.task.classes())
+        {
+            return wrong(format!("{BASELINE_FILE}: {why}"));
         }
         if self.baseline.joint.as_ref().is_some_and(|joint| !joint.fits(inputs)) {
             return wrong(format!("{BASELINE_FILE} has components that do not fit its inputs"));

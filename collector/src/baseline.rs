@@ -4,8 +4,8 @@
 //! ([`variation`]). What cannot be watched is said in a sentence, never dropped silently.
 
 use crate::release::Baseline;
-use driftline_shared::joint::Joint;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, Phi, Role};
+use driftline_shared::joint::Joint;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
 use driftline_shared::performance::entropy;
@@ -354,7 +354,15 @@ mod tests {
     #[test]
     fn thirty_rows_work_and_nineteen_are_refused() {
         assert!(built(&rows(30, even)).notes[0].contains("only 30 rows"));
-        let table = Table { names: &[], units: &[], inputs: &rows(19, even), outputs: &[], task: &Task::Regression(1), times: &[], devices: &[] };
+        let table = Table {
+            names: &[],
+            units: &[],
+            inputs: &rows(19, even),
+            outputs: &[],
+            task: &Task::Regression(1),
+            times: &[],
+            devices: &[],
+        };
         let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
         assert_eq!(build(&table, options), Err(CannotBuild::TooFewRows { rows: 19 }));
     }

@@ -3,7 +3,7 @@
 //! Merging is integer addition, so a late window simply reopens its slot. Each group keeps its newest [`SLOTS_MAX`] slots here;
 //! the store keeps them longer. Truth that comes late is kept apart and longer, because it comes for slots of days ago.
 
-use driftline_shared::performance::{CONFUSION_MAX, Performance};
+use driftline_shared::performance::{CONFUSION_MAX, Counts, Performance};
 use driftline_shared::sketch::Sketch;
 use driftline_shared::units::{ReleaseId, WallMs};
 use driftline_shared::window::Window;
@@ -26,6 +26,33 @@ pub enum Group {
     Cohort(String),
 }
 
+/// Samples per piece of a curve.
+type Pieces = Box<[[u32; 2]]>;
+
+/// [`Performance`] in no more memory than it needs: hundreds of slots of every group are kept.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tally {
+    curves: Vec<(Pieces, [u64; 2])>,
+    confusion: Box<[u32]>,
+}
+
+impl Tally {
+    fn add(&mut self, window: &Performance) {
+        let mut sum = self.unpacked();
+        sum.merge(window).expect("windows of one release have the curves of its calibration");
+        self.curves = sum.curves.iter().map(|counts| (counts.pieces.as_slice().into(), counts.sums)).collect();
+        self.confusion = sum.confusion.as_slice().into();
+    }
+
+    fn unpacked(&self) -> Performance {
+        let counts = |(pieces, sums): &(Pieces, _)| Counts { pieces: pieces.iter().copied().collect(), sums: *sums };
+        Performance {
+            curves: self.curves.iter().map(counts).collect(),
+            confusion: self.confusion.iter().copied().collect(),
+        }
+    }
+}
+
 /// The sum of windows of one release.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Merged {
@@ -36,7 +63,7 @@ pub struct Merged {
     /// Those that the model got right.
     pub correct: u64,
     /// What scores and truth say of the model; kept by [`History`] alone.
-    pub performance: Option<Box<Performance>>,
+    pub performance: Tally,
     /// One sketch per feature.
     pub sketches: Vec<Sketch>,
 }
@@ -50,15 +77,6 @@ impl Merged {
             u64::from(window.correct),
             &window.sketches,
         );
-    }
-
-    /// Adds what a window says of the model's performance.
-    fn add_performance(&mut self, window: &Window) {
-        let Some(theirs) = &window.performance else { return };
-        match &mut self.performance {
-            Some(mine) => mine.merge(theirs).expect("windows of one release have the curves of its calibration"),
-            mine @ None => *mine = Some(Box::new(theirs.clone())),
-        }
     }
 
     /// Adds another sum of the same release.
@@ -86,7 +104,7 @@ impl Merged {
         (window.samples, window.labelled, window.correct) =
             (narrow(self.samples), narrow(self.labelled), narrow(self.correct));
         window.sketches = self.sketches.iter().cloned().collect();
-        window.performance = self.performance.as_deref().cloned();
+        window.performance = Some(self.performance.unpacked()).filter(|p| !p.is_empty());
         window
     }
 }
@@ -134,9 +152,8 @@ impl Known {
         self.samples += merged.samples;
         self.labelled += merged.labelled;
         self.correct += merged.correct;
-        if let Some(performance) = &merged.performance {
-            self.performance.merge(performance).expect("windows of one release have the curves of its calibration");
-        }
+        let theirs = merged.performance.unpacked();
+        self.performance.merge(&theirs).expect("windows of one release have the curves of its calibration");
     }
 
     /// Adds what is known of another group.
@@ -180,7 +197,7 @@ impl History {
             let slots = groups.entry(group.clone()).or_default();
             let merged = slots.entry(slot).or_default();
             merged.add(window);
-            merged.add_performance(window);
+            window.performance.iter().for_each(|p| merged.performance.add(p));
             while slots.len() > SLOTS_MAX {
                 slots.pop_first();
             }
@@ -251,7 +268,7 @@ impl History {
         let slots = self.slots.entry(window.release).or_default().entry(group).or_default();
         let merged = slots.entry(slot).or_default();
         merged.add(window);
-        merged.add_performance(window);
+        window.performance.iter().for_each(|p| merged.performance.add(p));
         while slots.len() > SLOTS_MAX {
             slots.pop_first();
         }

@@ -18,8 +18,8 @@ pub mod record;
 pub mod rollout;
 
 pub mod baseline;
-pub mod compare;
 pub mod calibration;
+pub mod compare;
 pub mod explain;
 pub mod view;
 

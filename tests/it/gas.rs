@@ -140,13 +140,15 @@ fn real_gas_sensors_drift_and_are_answered() {
     let inputs: Vec<&String> = named.iter().filter(|n| was.contains_key(*n)).collect();
     let truly = inputs.iter().filter(|n| moved(n) > 0.25).count();
     let sensors: BTreeSet<&str> = inputs.iter().filter_map(|n| n.split('_').next()).collect();
+    let estimated = estimates(&collector.get("performance?model=gas"), drift_begins);
     let accuracy = |label: &str| share(&after, label);
     let (before, since, then) = (accuracy("before the change"), accuracy("since the change"), accuracy("gas v2"));
     let _ = writeln!(
         std::io::stderr(),
         "gas sensors: no incident in {} windows of held-out batch 1; incident {delay} windows after batch 2 began: {}; \
          {} readings of sensors {} named, {truly} of {} moved by more than a quarter standard deviation; \
-         accuracy {:.1}% on batch 1, {:.1}% on batch 2 with v1, {:.1}% with v2, resolved; agent {} KiB resident",
+         accuracy {:.1}% on batch 1, {:.1}% on batch 2 with v1, {:.1}% with v2, resolved; estimated without labels {:.1}%, {:.1}% and {:.1}%; \
+         agent {} KiB resident",
         longest / ROWS_PER_WINDOW,
         opened["title"],
         inputs.len(),
@@ -155,11 +157,26 @@ fn real_gas_sensors_drift_and_are_answered() {
         100.0 * before,
         100.0 * since,
         100.0 * then,
+        100.0 * estimated[0],
+        100.0 * estimated[1],
+        100.0 * estimated[2],
         memory.iter().max().expect("agents"),
     );
     assert!(!inputs.is_empty() && truly * 10 >= inputs.len() * 9, "named {named:?}, of which {truly} moved");
     assert!(then > since + 0.1, "the new model is no better: {since} and {then}");
     assert!(before > 0.95, "on data like the training data: {before}");
+}
+
+/// What calibrated scores say of v1 before and since a time, and of v2.
+fn estimates(performance: &Value, at: u64) -> [f64; 3] {
+    let mean = |release: usize, from: u64, to: u64| {
+        let series = performance["releases"][release]["series"].as_array().expect("windows");
+        let within = series.iter().filter(|p| p["t_ms"].as_u64().is_some_and(|t| (from..to).contains(&t)));
+        let points = within.filter_map(|p| Some((p["samples"].as_f64()?, p["estimated"]["accuracy"].as_f64()?)));
+        let (n, sum) = points.fold((0.0, 0.0), |(n, sum), (samples, share)| (n + samples, sum + samples * share));
+        sum / n
+    };
+    [mean(0, 0, at), mean(0, at, u64::MAX), mean(1, 0, u64::MAX)]
 }
 
 /// The share of right answers in the row of the accuracy table whose label ends so.

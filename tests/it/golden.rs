@@ -1,11 +1,13 @@
 //! Bytes that must never change: frames as version 1 wrote them. When this fails, a device in the field would not be understood.
 
+use driftline_shared::calibration::{Calibration, Curve, Knot, Of};
 use driftline_shared::list::Text;
+use driftline_shared::performance::Performance;
 use driftline_shared::sketch::Cells;
-use driftline_shared::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs};
+use driftline_shared::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs, hash};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{
-    Birth, Block, Death, Event, Gap, GapReason, Host, Ledger, Request, SlotState, ToDevice,
+    Birth, Block, Death, Event, Gap, GapReason, Host, Labels, Ledger, Request, SlotState, ToDevice, Truth,
 };
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind, pack};
 use std::path::Path;
@@ -59,6 +61,28 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         }
         (window.refused.malformed, window.labelled, window.correct) = (2, 5, 4);
         pack::write(Stream(7), Seq(300), [&window].into_iter(), b).expect("fits")
+    });
+    let labels = Labels {
+        batch: 77,
+        classes: [Text::cut("ok"), Text::cut("worn")].into_iter().collect(),
+        truths: [(hash(b"row-1"), 1), (hash(b"row-2"), 0)].into_iter().collect(),
+    };
+    one("labels", &|b| wire::write(Kind::Labels, &labels, b).expect("fits"));
+    let truth = Event::Truth(Truth { batch: 77, counted: 300, repeated: 2, unknown: 1, refused: 0 });
+    one("truth", &|b| wire::write(Kind::Event, &truth, b).expect("fits"));
+    one("scores", &|b| {
+        let knots = [(0.0, 0.1), (0.5, 0.6), (0.75, 0.9)].map(|(from, p)| Knot { from, p, rows: 40 });
+        let curves = (0..3).map(|_| Curve(knots.into_iter().collect())).collect();
+        let calibration = Calibration { of: Of::EachClass, rows: 120, held_out: true, curves };
+        let mut window = Window::<4>::new(ReleaseId(0x99aa), WallMs(1_795_300_020_000), 60_000, std::iter::empty());
+        let mut performance = Performance::new(Some(&calibration), 3);
+        for (scores, predicted, truth) in [([0.8, 0.1, 0.1], 0, 0), ([0.2, 0.6, 0.2], 1, 2), ([0.3, 0.3, 0.4], 2, 2)] {
+            performance.add(&calibration, &scores, predicted);
+            performance.judge(predicted, truth);
+        }
+        (window.samples, window.labelled, window.correct) = (3, 3, 2);
+        window.performance = Some(performance);
+        pack::write(Stream(7), Seq(301), [&window].into_iter(), b).expect("fits")
     });
     all
 }

@@ -14,6 +14,7 @@ mod golden;
 mod influx;
 mod ingest;
 mod paths;
+mod performance;
 mod sim;
 mod tidy;
 

@@ -28,7 +28,15 @@ pub fn baseline_of(table: &[Vec<f32>]) -> Vec<FeatureBaseline> {
     use driftline_collector::baseline::{Options, Table, build};
     let names: Vec<String> = (0..table[0].len()).map(|i| format!("f{i}")).collect();
     let outputs = vec![vec![0.0]; table.len()];
-    let table = Table { names: &names, units: &[], inputs: table, outputs: &outputs, task: &Task::Regression(0), times: &[], devices: &[] };
+    let table = Table {
+        names: &names,
+        units: &[],
+        inputs: table,
+        outputs: &outputs,
+        task: &Task::Regression(0),
+        times: &[],
+        devices: &[],
+    };
     let options = Options { window_samples: 60, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     build(&table, options).expect("a sound table").baseline.features
 }
@@ -68,7 +76,8 @@ impl Stream {
         let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: self.detector.own_readings() };
         let design = self.designs.design(&self.baseline, place);
         let scores = self.designs.scores(&self.baseline, 0, WallMs(0));
-        let window: Vec<Compared> = scores.sums(Tally { counts, missing, repeats: 0 }).iter().map(|&sum| sum.into()).collect();
+        let window: Vec<Compared> =
+            scores.sums(Tally { counts, missing, repeats: 0 }).iter().map(|&sum| sum.into()).collect();
         self.detector.step(&design, &window, slot, threshold)
     }
 }

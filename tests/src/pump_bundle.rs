@@ -27,7 +27,15 @@ pub fn bundle(release: &str, fault: bool, window_ms: u32, onnx: &[u8]) -> Bundle
     let outputs: Vec<Vec<f32>> = inputs.iter().map(|row| answer(row).to_vec()).collect();
     let names = COLUMNS.map(str::to_owned);
     let task = Task::Classification(CLASSES.map(Text::cut).into_iter().collect());
-    let table = Table { names: &names, units: &[], inputs: &inputs, outputs: &outputs, task: &task, times: &[], devices: &devices };
+    let table = Table {
+        names: &names,
+        units: &[],
+        inputs: &inputs,
+        outputs: &outputs,
+        task: &task,
+        times: &[],
+        devices: &devices,
+    };
     let window_samples = window_ms / 100;
     let options = Options { window_samples, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     let mut built = build(&table, options).expect("a sound table");

@@ -9,10 +9,12 @@ use crate::pump_bundle::answer;
 use driftline_agent::agent::{self, Agent, Input, Publish, Sample, Settings as AgentSettings};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::inference::Outputs;
-use driftline_agent::observe::Profile;
-use driftline_agent::pumps::{Pump, Random};
+use driftline_agent::observe::{Profile, top};
+use driftline_agent::pumps::{CLASSES, Pump, Random};
 use driftline_agent::slot::{Action, Proof, SlotFile, StageFrom};
-use driftline_collector::collector::{Collector, Command, Output, Query, RolloutRequest, Settings, Topic};
+use driftline_collector::collector::{
+    Collector, Command, LabelsRequest, Output, Query, RolloutRequest, Settings, Topic,
+};
 use driftline_collector::explain::Lang;
 use driftline_collector::io::store::Store;
 use driftline_collector::view;
@@ -64,6 +66,8 @@ struct Node {
     stored: BTreeMap<Digest, Arc<Profile>>,
     link: Option<u64>,
     connections: u64,
+    /// What its samples truly are, by their running number, and what the model saw in them.
+    truths: Vec<(usize, usize)>,
 }
 
 /// A message on its way.
@@ -83,6 +87,8 @@ struct Letter {
 pub struct Sim {
     /// What may go wrong from now on.
     pub trouble: Trouble,
+    /// Samples come without labels; [`Sim::tell_truth`] tells them.
+    pub late_truth: bool,
     random: Random,
     now_ms: u64,
     nodes: Vec<Node>,
@@ -119,6 +125,7 @@ impl Sim {
         let profile = Arc::new(Profile::of(first));
         let mut sim = Self {
             trouble,
+            late_truth: false,
             random: Random::new(seed),
             now_ms: 0,
             nodes: Vec::new(),
@@ -220,9 +227,24 @@ impl Sim {
     pub fn samples(&self) -> (u64, u64) {
         let agents = self.nodes.iter().map(|n| n.agent.ledger().samples_in_windows).sum();
         let models = self.view(&Topic::Models);
-        // Every sample of the simulator has a label.
+        // Every sample of the simulator has a label, sooner or later.
         let merged = models["items"].as_array().into_iter().flatten().filter_map(|m| m["labelled"].as_u64()).sum();
         (agents, merged)
+    }
+
+    /// Tells the collector what every sample so far truly was, also those that it was told of before.
+    pub fn tell_truth(&mut self) {
+        for i in 0..self.nodes.len() {
+            let label = |(n, (truth, _)): (usize, &(usize, usize))| ((n + 1).to_string(), CLASSES[*truth].to_owned());
+            let labels: Vec<_> = self.nodes[i].truths.iter().enumerate().map(label).collect();
+            let device = self.nodes[i].name.clone();
+            self.command(Command::AddLabels(Box::new(LabelsRequest { device, labels })));
+        }
+    }
+
+    /// Samples that the model got right.
+    pub fn right(&self) -> usize {
+        self.nodes.iter().flat_map(|n| &n.truths).filter(|(truth, seen)| truth == seen).count()
     }
 
     /// Release names by device.
@@ -271,7 +293,8 @@ impl Sim {
         let by = |profile: &Arc<Profile>| if fails(profile) { Outputs::Failed } else { Outputs::Values(&outputs) };
         let trial = node.staged.as_ref().filter(|_| node.trying).map(by);
         let answered = node.agent.active().map_or(Outputs::Failed, by);
-        let label = Some(reading.class as u16);
+        let label = (!self.late_truth).then_some(reading.class as u16);
+        node.truths.push((reading.class, top(&outputs).map_or(0, |(class, _)| class)));
         let sample =
             Sample { event_time: now.wall, inputs: &reading.values, outputs: answered, trial, label, id: None };
         node.agent.handle(now, Input::Sample(sample));
@@ -443,5 +466,6 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
         stored,
         link: None,
         connections: 0,
+        truths: Vec::new(),
     }
 }

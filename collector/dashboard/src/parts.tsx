@@ -2,7 +2,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Refused, link } from "./live";
-import { stateName, words } from "./text";
+import type { Accuracy } from "./protocol";
+import { percent, stateName, words } from "./text";
 
 const SHAPES: Record<string, string> = {
   normal: "●",
@@ -127,6 +128,33 @@ export function Panel(props: { title: string; caption?: string; children: Compon
       {props.caption && <p class="muted">{props.caption}</p>}
       {props.children}
     </section>
+  );
+}
+
+/** How often models are right, and whether that was measured or estimated; an estimate is drawn hollow, with its interval. */
+export function AccuracyPanel({ accuracy }: { accuracy: Accuracy }) {
+  const wide = (share: number) => `${100 * share}%`;
+  return (
+    <Panel title={accuracy.title} caption={accuracy.caption}>
+      <ol class="bars accuracy">
+        {accuracy.items.map((item) => (
+          <li key={item.label}>
+            <span class="name wide">{item.label}</span>
+            <span class="track">
+              <span class="scale">
+                <span class={`bar ${item.kind}`} style={{ width: wide(item.share) }} />
+                {item.low !== null && item.high !== null && (
+                  <span class="whisker" style={{ left: wide(item.low), width: wide(item.high - item.low) }} />
+                )}
+              </span>
+              <span class="value">
+                <strong>{percent(item.share)}</strong> {item.text}
+              </span>
+            </span>
+          </li>
+        ))}
+      </ol>
+    </Panel>
   );
 }
 

@@ -52,6 +52,7 @@ export interface Overview {
   rollouts: RolloutCard[];
   heat: Heat;
   timeline: Timeline | null;
+  accuracy: Accuracy | null;
   ingest: { windows: number; refused: number; silent: number; last_ms: number | null };
   empty: string | null;
 }
@@ -110,7 +111,16 @@ export interface Ranked {
 export interface Accuracy {
   title: string;
   caption: string;
-  items: { label: string; labelled: number; correct: number; share: number }[];
+  items: {
+    label: string;
+    kind: "measured" | "estimated";
+    text: string;
+    labelled: number;
+    correct: number;
+    share: number;
+    low: number | null;
+    high: number | null;
+  }[];
 }
 
 export interface Incident extends IncidentCard {

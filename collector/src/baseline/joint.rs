@@ -74,7 +74,8 @@ mod tests {
                 .collect()
         };
         let joint = fit(&table(0.9), 4).expect("three inputs that vary");
-        let mean = |rows: &[Vec<f32>]| rows.iter().map(|r| f64::from(joint.residual(r))).sum::<f64>() / rows.len() as f64;
+        let mean =
+            |rows: &[Vec<f32>]| rows.iter().map(|r| f64::from(joint.residual(r))).sum::<f64>() / rows.len() as f64;
         let (before, after) = (mean(&table(0.9)), mean(&table(-0.9)));
         assert!(after > before + 0.5, "{before} and {after}");
         assert_eq!(joint.scales[3], 0.0, "a constant is not looked at");

@@ -84,13 +84,7 @@ struct Block {
 
 /// Estimates phi, omega and the season of a feature; returns the lag-1 correlation of its blocks' location means.
 /// Rows that are `independent` samples have phi 1.
-pub fn estimate(
-    feature: &mut FeatureBaseline,
-    values: &[f32],
-    order: &Order,
-    window: usize,
-    independent: bool,
-) -> f64 {
+pub fn estimate(feature: &mut FeatureBaseline, values: &[f32], order: &Order, window: usize, independent: bool) -> f64 {
     let n = window.min(values.len() / BLOCKS_MIN).max(1);
     feature.repeats = repeats(values, order);
     let blocks = blocks(feature, values, order, n);
@@ -230,7 +224,8 @@ fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f6
 /// correlation ρ, whose variance is (1-ρ²)/N. Readings are many where blocks are few.
 fn autoregressive(feature: &FeatureBaseline, values: &[f32], order: &Order) -> f64 {
     let scores: Vec<f64> = Scores::new(feature).points(Family::Location).iter().map(|(_, g)| g).collect();
-    let score = |row: &usize| values[*row].is_finite().then(|| scores.get(feature.cells.of(values[*row])).copied()).flatten();
+    let score =
+        |row: &usize| values[*row].is_finite().then(|| scores.get(feature.cells.of(values[*row])).copied()).flatten();
     let (mut product, mut square, mut n) = (0.0, 0.0, 0.0);
     for rows in &order.devices {
         for pair in rows.windows(2) {

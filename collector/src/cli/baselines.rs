@@ -5,11 +5,11 @@
 //! what will be watched and what will not, in words.
 
 use super::output::progress;
+use super::table::{Read, Table, context, header, rows};
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
-use driftline_agent::config::Format;
 use driftline_agent::inference::{Model, input_width, metadata};
-use driftline_agent::source::{Row, Rows, Wanted};
+use driftline_agent::source::Wanted;
 use driftline_collector::baseline::{Built, Options, build};
 use driftline_collector::calibration;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
@@ -17,18 +17,14 @@ use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task, class_index};
 use driftline_shared::units::Name;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Most rows that are read; more tell nothing new and would not fit in memory beside everything else.
-const ROWS_MAX: usize = 2_000_000;
 /// Golden rows that travel with the model.
 const GOLDEN_ROWS: usize = 16;
 /// Allowed difference between this machine's answers and the device's.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
-/// Above this share of unreadable rows the table is more likely the wrong one.
-const BAD_ROWS_SHARE_MAX: f64 = 0.1;
 
 /// Whether the table's rows are a series in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -121,17 +117,6 @@ pub fn create(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Rows of the training table.
-#[derive(Debug, Default)]
-pub struct Table {
-    /// Input values.
-    pub inputs: Vec<Vec<f32>>,
-    /// When each row was taken, in milliseconds since 1970; empty when unknown.
-    pub times: Vec<u64>,
-    /// Which device each row came from; empty when unknown.
-    pub devices: Vec<u32>,
-}
-
 /// What a bundle is made with, beside the model and its rows.
 pub struct Recipe {
     /// Model name.
@@ -154,6 +139,9 @@ pub struct Recipe {
     pub truth: Truth,
 }
 
+/// Rows of inputs, and the class of each where it is known.
+pub type KnownRows = (Vec<Vec<f32>>, Vec<Option<u16>>);
+
 /// What rows truly were, as far as it is known.
 #[derive(Default)]
 pub struct Truth {
@@ -162,7 +150,7 @@ pub struct Truth {
     /// The class of each training row.
     pub training: Vec<Option<u16>>,
     /// Other rows and their classes, to calibrate with instead.
-    pub held_out: Option<(Vec<Vec<f32>>, Vec<Option<u16>>)>,
+    pub held_out: Option<KnownRows>,
 }
 
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
@@ -236,7 +224,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let Read { inputs, truths: training, skipped } = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
     let held_out = held_out.map(|read| (read.inputs, read.truths));
-    let table = context(args, &header, inputs, &skipped)?;
+    let table = context(&args.data, [&args.time_column, &args.device_column], &header, inputs, &skipped)?;
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
     let release =
@@ -317,112 +305,6 @@ fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &s
         serde_json::from_str(text).with_context(|| format!("the model's metadata {key} is no JSON of the right form"))
     };
     meta.get(key).map(parse).transpose()
-}
-
-fn open(path: &Path) -> Result<std::fs::File> {
-    std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-fn header(path: &Path) -> Result<Vec<String>> {
-    let mut reader = csv::Reader::from_reader(open(path)?);
-    let headers = reader.headers().with_context(|| format!("{} is no CSV table", path.display()))?;
-    let names: Vec<String> = headers.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-    if names.iter().all(String::is_empty) {
-        bail!("{} is empty: give a table with a header line and rows of numbers", path.display());
-    }
-    Ok(names)
-}
-
-/// Times and devices of the rows that were read.
-fn context(args: &Args, header: &[String], inputs: Vec<Vec<f32>>, skipped: &BTreeSet<u64>) -> Result<Table> {
-    let path = &args.data;
-    let column = |name: &Option<String>| -> Result<Option<usize>> {
-        let Some(name) = name else { return Ok(None) };
-        let at = header.iter().position(|n| n == name);
-        at.map(Some).with_context(|| format!("{} has no column {name}", path.display()))
-    };
-    let (time, device) = (column(&args.time_column)?, column(&args.device_column)?);
-    let mut table = Table { inputs, ..Table::default() };
-    if time.is_none() && device.is_none() {
-        return Ok(table);
-    }
-    let mut known: BTreeMap<String, u32> = BTreeMap::new();
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-    for record in reader.byte_records().take(table.inputs.len() + skipped.len()) {
-        let record = record.with_context(|| format!("{} cannot be read", path.display()))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        if skipped.contains(&line) {
-            continue;
-        }
-        let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
-        if let Some(at) = time {
-            let text = text(at);
-            let name = &header[at];
-            let bad = || format!("{} line {line}: {name} holds {text:?}, which is no time (RFC 3339, or seconds since 1970)", path.display());
-            table.times.push(time_ms(&text).with_context(bad)?);
-        }
-        if let Some(at) = device {
-            let next = known.len() as u32;
-            table.devices.push(*known.entry(text(at)).or_insert(next));
-        }
-    }
-    Ok(table)
-}
-
-/// RFC 3339, or seconds or milliseconds since 1970.
-fn time_ms(text: &str) -> Option<u64> {
-    /// Numbers above this are milliseconds: as seconds they would lie after the year 5000.
-    const SECONDS_MAX: f64 = 1e11;
-    if let Ok(number) = text.parse::<f64>() {
-        let ms = if number < SECONDS_MAX { number * 1e3 } else { number };
-        return (0.0..1e15).contains(&ms).then_some(ms as u64);
-    }
-    let at = text.parse::<jiff::Timestamp>().or_else(|_| {
-        // A time without a zone is taken as UTC.
-        text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(jiff::tz::TimeZone::UTC)).map(|z| z.timestamp())
-    });
-    u64::try_from(at.ok()?.as_millisecond()).ok()
-}
-
-/// Rows of a table.
-struct Read {
-    inputs: Vec<Vec<f32>>,
-    /// Their classes, where they name one.
-    truths: Vec<Option<u16>>,
-    /// Lines that could not be read.
-    skipped: BTreeSet<u64>,
-}
-
-/// Every readable row of the wanted columns.
-fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
-    let shown = path.display().to_string();
-    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted.clone(), &shown)?;
-    let (mut table, mut truths, mut skipped, mut first_bad) = (Vec::new(), Vec::new(), BTreeSet::new(), None);
-    let progress = progress(0, "rows read");
-    while table.len() < ROWS_MAX {
-        let mut values = Vec::with_capacity(wanted.inputs.len());
-        match reader.next(&mut values)? {
-            Row::Sample(read) => {
-                table.push(values);
-                truths.push(read.label);
-            }
-            Row::Malformed { line, error } => {
-                skipped.insert(line);
-                first_bad.get_or_insert(format!("line {line}: {error}"));
-            }
-            Row::End => break,
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let bad = skipped.len();
-    if let Some(first) = first_bad {
-        if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + table.len()) as f64 {
-            bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + table.len());
-        }
-        eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
-    }
-    Ok(Read { inputs: table, truths, skipped })
 }
 
 /// The model's answers; an empty row where it has none.

@@ -3,12 +3,13 @@
 //! Only the pumps' readings are simulated. Their agents are the real ones, run a real ONNX model and speak MQTT over loopback; the
 //! storyteller knows what it tells from the collector's API and live channel, like any dashboard.
 
-use super::baselines::{Recipe, Table, Truth, make};
+use super::baselines::{Recipe, Truth, make};
 use super::client::{Client, Failure};
 use super::live::Live;
 use super::output::text;
 use super::rollouts::bar;
 use super::serve::log;
+use super::table::Table;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, TrialConfig};
@@ -103,7 +104,9 @@ impl Drop for Home {
 fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
     let rows = (0..20).flat_map(|i| {
         let mut pump = Pump::new(TRAINING_SEED + i);
-        (0..ROWS_PER_PUMP).map(move |_| pump.next(fault)).map(move |r| (r.values.to_vec(), (Some(r.class as u16), i as u32)))
+        (0..ROWS_PER_PUMP)
+            .map(move |_| pump.next(fault))
+            .map(move |r| (r.values.to_vec(), (Some(r.class as u16), i as u32)))
     });
     let (inputs, (training, devices)): (Vec<Vec<f32>>, (Vec<Option<u16>>, Vec<u32>)) = rows.unzip();
     let table = Table { inputs, devices, ..Table::default() };

@@ -131,8 +131,10 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
     let count = |d: u8| first.iter().filter(|&&b| b == d).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|&d| count(d)).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(&text[..]);
-    let header: Vec<String> = reader.headers()?.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-    let label = header.iter().position(|h| *h == args.label).with_context(|| format!("it has no column {}", args.label))?;
+    let header: Vec<String> =
+        reader.headers()?.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    let label =
+        header.iter().position(|h| *h == args.label).with_context(|| format!("it has no column {}", args.label))?;
     let mut columns = vec![Vec::new(); header.len()];
     let mut trouble = Vec::new();
     for record in reader.byte_records() {

@@ -20,6 +20,7 @@ mod plan;
 mod rollouts;
 mod serve;
 mod status;
+mod table;
 
 use clap::{Args, Parser, Subcommand};
 use client::{Client, Failure};

@@ -54,5 +54,7 @@ pub fn run(args: &Args, client: impl FnOnce() -> anyhow::Result<Client>, output:
 
 fn shift(planned: &Value, key: &str) -> String {
     let unit = planned["unit"].as_str().unwrap_or_default();
-    planned[key].as_f64().map_or("–".into(), |by| format!("± {}", number::with_unit(&number::significant(by, 2), unit)))
+    planned[key]
+        .as_f64()
+        .map_or("–".into(), |by| format!("± {}", number::with_unit(&number::significant(by, 2), unit)))
 }

@@ -88,7 +88,8 @@ impl Collector {
         let first = &self.settings.cohort_label;
         let mut labels = vec![(first.clone(), self.cohort_of(name))];
         if let Some(device) = self.devices.get(name) {
-            labels.extend(device.labels.iter().filter(|(label, _)| *label != first).map(|(l, v)| (l.clone(), v.clone())));
+            labels
+                .extend(device.labels.iter().filter(|(label, _)| *label != first).map(|(l, v)| (l.clone(), v.clone())));
             let release = device.release.and_then(|id| self.releases.get(&id));
             labels.extend(release.map(|release| (RELEASE_LABEL.to_owned(), release.name.to_string())));
         }
@@ -113,8 +114,11 @@ impl Collector {
                     Level::Device(name) if here(name) => (name.to_string(), BTreeSet::from([name.clone()])),
                     Level::Device(_) => continue,
                     level => {
-                        let among: BTreeSet<Name> =
-                            reporting.iter().filter(|(n, r)| here(n) && level.speaks_of(r)).map(|(n, _)| n.clone()).collect();
+                        let among: BTreeSet<Name> = reporting
+                            .iter()
+                            .filter(|(n, r)| here(n) && level.speaks_of(r))
+                            .map(|(n, _)| n.clone())
+                            .collect();
                         let label = &self.settings.cohort_label;
                         let latch = &signal.latch;
                         let showing = panel.showing(signal.feature, level, latch, &among, &self.devices, label);
@@ -266,8 +270,8 @@ impl Fleet for FleetNow<'_> {
     fn figures(&self, release: ReleaseId, feature: &str, devices: &BTreeSet<Name>, since: WallMs) -> Option<Figures> {
         let panel = self.panels.get(&release)?;
         let index = panel.release().feature(feature)?;
-        panel.sum(index, Some(devices), panel.slot_of(since.0)).map(|sketch| {
-            Figures::new(&sketch, &panel.release().baseline.features[index].cells)
-        })
+        panel
+            .sum(index, Some(devices), panel.slot_of(since.0))
+            .map(|sketch| Figures::new(&sketch, &panel.release().baseline.features[index].cells))
     }
 }

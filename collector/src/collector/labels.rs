@@ -312,9 +312,11 @@ fn sort(labels: &[(String, String)], classes: &[String]) -> Sorted {
     sorted
 }
 
-/// Truths in as many batches as they need.
+/// Truths in as many batches as they need; sorted by class, so that a batch names few.
 fn frames(truths: &[(u64, String)]) -> Vec<messages::Labels> {
     let mut frames: Vec<messages::Labels> = Vec::new();
+    let mut truths: Vec<&(u64, String)> = truths.iter().collect();
+    truths.sort_by(|a, b| a.1.cmp(&b.1));
     for (id, class) in truths {
         let class: Text<64> = Text::cut(class);
         let has_room = |frame: &messages::Labels| {
@@ -371,7 +373,9 @@ mod tests {
             |classes: usize| (0..3000u64).map(|i| (i, format!("c{}", i as usize % classes))).collect::<Vec<_>>();
         let sizes = |classes| frames(&truths(classes)).iter().map(|f| f.truths.len()).collect::<Vec<_>>();
         assert_eq!(sizes(3), [1024, 1024, 952]);
-        assert!(sizes(100).iter().all(|&n| n == TRUTH_CLASSES_MAX || n < TRUTH_CLASSES_MAX));
+        // A hundred classes of thirty, sorted: the limits on truths and on classes both cut.
+        assert_eq!(sizes(100), [1024, 1024, 952]);
+        assert_eq!(sizes(1500), vec![128; 23].into_iter().chain([56]).collect::<Vec<_>>());
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         for frame in frames(&truths(64)) {
             wire::write(Kind::Labels, &frame, &mut buffer).expect("a batch fits");

@@ -323,7 +323,15 @@ impl Panel {
         state.cohort.keys().next().map_or(f64::INFINITY, |c| self.threshold(&Level::Cohort(c.clone()), state))
     }
 
-    fn step_one(&mut self, detector: &mut Detector, feature: usize, slot: u64, view: &View, devices: f64, threshold: f64) {
+    fn step_one(
+        &mut self,
+        detector: &mut Detector,
+        feature: usize,
+        slot: u64,
+        view: &View,
+        devices: f64,
+        threshold: f64,
+    ) {
         let n = view.iter().map(|compared| compared.n).fold(1.0, f64::max);
         let place = Place { feature, start: self.start_of(slot), n, devices, own: detector.own_readings() };
         let design = self.designs.design(&self.release.baseline, place);

@@ -143,7 +143,11 @@ impl References {
         };
         let cohorts: Vec<Sum> = layout.cohorts.iter().map(|c| total(&mut c.devices.iter().copied())).collect();
         let fleet = total(&mut (0..sums.len()));
-        if family.has_level() { Self::levels(layout, sums, cohorts, fleet) } else { Self::shares(layout, sums, cohorts, fleet) }
+        if family.has_level() {
+            Self::levels(layout, sums, cohorts, fleet)
+        } else {
+            Self::shares(layout, sums, cohorts, fleet)
+        }
     }
 
     /// Location and scale: medians of the neighbours, of the label's groups.
@@ -151,7 +155,8 @@ impl References {
         let of = |members: &mut dyn Iterator<Item = usize>| {
             median(members.filter(|&i| sums[i].n > 0.0).map(|i| sums[i].mean()).collect())
         };
-        let enough = |found: Option<(f64, usize)>| found.filter(|&(_, n)| n >= NEIGHBOURS_MIN).map(|(median, _)| median);
+        let enough =
+            |found: Option<(f64, usize)>| found.filter(|&(_, n)| n >= NEIGHBOURS_MIN).map(|(median, _)| median);
         let found: Vec<Option<(f64, usize)>> =
             layout.cohorts.iter().map(|c| of(&mut c.devices.iter().copied())).collect();
         let medians: Vec<Option<f64>> = found.iter().map(|f| enough(*f)).collect();
@@ -173,7 +178,12 @@ impl References {
             }
         });
         let fleet_median = enough(of(&mut (0..sums.len())));
-        Self { device: device.collect(), cohort: cohort.collect(), sums: (cohorts, fleet), medians: (medians, fleet_median) }
+        Self {
+            device: device.collect(),
+            cohort: cohort.collect(),
+            sums: (cohorts, fleet),
+            medians: (medians, fleet_median),
+        }
     }
 
     /// Shares of something rare have no median worth the name: what the others have more of than the training data is taken off.

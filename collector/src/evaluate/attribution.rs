@@ -137,7 +137,8 @@ fn release(random: &mut Random) -> Release {
     for device in 0..devices {
         let mut readings = device_readings(random);
         for minute in 0..rows {
-            inputs.push(readings.iter_mut().map(|(noise, season)| (noise.reading() + season.reading()) as f32).collect());
+            inputs
+                .push(readings.iter_mut().map(|(noise, season)| (noise.reading() + season.reading()) as f32).collect());
             times.push(EPOCH_MS + minute as u64 * 60_000);
             ids.push(device as u32);
         }
@@ -262,7 +263,8 @@ fn run(case: Case, seed: u64, part: u64) -> Outcome {
                 window.add(cells.iter(), values.iter().copied());
             }
             let number = Seq(at as u64 + 1);
-            let len = pack::write(Stream(device as u64), number, [&*window].into_iter(), &mut fleet.buffer).expect("fits");
+            let len =
+                pack::write(Stream(device as u64), number, [&*window].into_iter(), &mut fleet.buffer).expect("fits");
             fleet.send(device, Leaf::Windows, start + WINDOW_MS + 1_000, len);
         }
         // Late enough for the slot to be closed.

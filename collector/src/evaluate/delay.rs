@@ -21,7 +21,14 @@ const RUNS_PER_BASELINE: usize = 4;
 type Thresholds = [f64; 6];
 
 /// The statistics of one run after the change, rule by rule.
-fn run(trained: &Trained, scenario: &Scenario, change: Option<Change>, random: &mut Random, after: usize, until: Option<&Thresholds>) -> Vec<Vec<f64>> {
+fn run(
+    trained: &Trained,
+    scenario: &Scenario,
+    change: Option<Change>,
+    random: &mut Random,
+    after: usize,
+    until: Option<&Thresholds>,
+) -> Vec<Vec<f64>> {
     let mut series = scenario.device(random);
     let mut watchers: Vec<Watcher<'_>> = Rule::ALL.iter().map(|&rule| Watcher::new(rule, trained)).collect();
     let mut statistics = vec![Vec::with_capacity(after); watchers.len()];
@@ -82,7 +89,14 @@ fn calibrate(scenario: &Scenario, size: Size, tolerance: f64, done: &(dyn Fn() +
 }
 
 /// One change: the median delay in windows by rule, and the share of runs in which it was seen at all.
-fn delays(scenario: &Scenario, change: Change, thresholds: &Thresholds, size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Vec<(Option<usize>, f64)> {
+fn delays(
+    scenario: &Scenario,
+    change: Change,
+    thresholds: &Thresholds,
+    size: Size,
+    tolerance: f64,
+    done: &(dyn Fn() + Sync),
+) -> Vec<(Option<usize>, f64)> {
     let parts = in_parallel(size.runs.div_ceil(RUNS_PER_BASELINE), |part| {
         let (trained, mut random) = trained(scenario, size.seed ^ 0xde1a, part as u64, tolerance);
         let found: Vec<Vec<usize>> = (0..RUNS_PER_BASELINE)

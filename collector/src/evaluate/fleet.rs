@@ -112,7 +112,13 @@ struct Cells {
 impl Cells {
     fn new(shares: Vec<f64>) -> Self {
         let mut sum = 0.0;
-        let mut upto: Vec<f64> = shares.iter().map(|share| { sum += share; sum }).collect();
+        let mut upto: Vec<f64> = shares
+            .iter()
+            .map(|share| {
+                sum += share;
+                sum
+            })
+            .collect();
         *upto.last_mut().expect("at least one cell") = 1.0;
         let guide = std::array::from_fn(|i| upto.partition_point(|&upto| upto <= i as f64 / 256.0) as u8);
         Self { upto, guide }
@@ -162,7 +168,11 @@ pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
         columns: ["level", "windows judged", "false alarms"].map(str::to_owned).to_vec(),
         rows: vec![
             vec!["devices".into(), (size.fleet * FEATURES * windows).to_string(), sum.devices.to_string()],
-            vec!["sites".into(), (size.fleet.div_ceil(PER_SITE) * FEATURES * windows).to_string(), sum.sites.to_string()],
+            vec![
+                "sites".into(),
+                (size.fleet.div_ceil(PER_SITE) * FEATURES * windows).to_string(),
+                sum.sites.to_string(),
+            ],
             vec!["fleet".into(), (FEATURES * windows).to_string(), sum.fleet.to_string()],
             vec!["together".into(), sum.windows.to_string(), (sum.devices + sum.sites + sum.fleet).to_string()],
         ],

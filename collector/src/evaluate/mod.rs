@@ -37,8 +37,7 @@ pub struct Size {
 
 impl Size {
     /// A million null windows per scenario.
-    pub const FULL: Self =
-        Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, runs: 400, fleet: 1_000 };
+    pub const FULL: Self = Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, runs: 400, fleet: 1_000 };
     /// Enough to see that everything works.
     pub const QUICK: Self = Self { seed: 1, baselines: 4, streams: 5, windows: 200, runs: 60, fleet: 20 };
 }

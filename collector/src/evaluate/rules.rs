@@ -75,8 +75,7 @@ impl Trained {
         let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let edges = crate::compare::edges::edges(&wide, false, crate::compare::edges::Bins::Doane);
         let doane: Vec<f32> = edges.unwrap_or_default().iter().map(|&e| e as f32).collect();
-        let mut trained =
-            Self { baseline, sorted, deciles, doane, doane_shares: Vec::new(), js_chunks: (0.0, 0.0) };
+        let mut trained = Self { baseline, sorted, deciles, doane, doane_shares: Vec::new(), js_chunks: (0.0, 0.0) };
         trained.doane_shares = trained.doane_of(values);
         let chunks: Vec<f64> = values.chunks_exact(WINDOW).map(|chunk| trained.js(chunk)).collect();
         let mean = chunks.iter().sum::<f64>() / chunks.len() as f64;
@@ -114,7 +113,10 @@ impl Trained {
 
     fn psi(&self, values: &[f32]) -> f64 {
         let mut counts = vec![0.0; self.deciles.len() + 1];
-        values.iter().filter(|v| v.is_finite()).for_each(|v| counts[self.deciles.partition_point(|edge| edge < v)] += 1.0);
+        values
+            .iter()
+            .filter(|v| v.is_finite())
+            .for_each(|v| counts[self.deciles.partition_point(|edge| edge < v)] += 1.0);
         let mut from = 0;
         let n: f64 = counts.iter().sum();
         let mut psi = 0.0;
@@ -226,9 +228,10 @@ impl<'a> Watcher<'a> {
                     .map(|settings| Adwin::new(settings).expect("river's settings but for delta"))
                     .collect(),
             ),
-            Rule::PageHinkley => {
-                Self::PageHinkley(PageHinkley::new(PageHinkleySettings { threshold: f64::INFINITY, ..Default::default() }))
-            }
+            Rule::PageHinkley => Self::PageHinkley(PageHinkley::new(PageHinkleySettings {
+                threshold: f64::INFINITY,
+                ..Default::default()
+            })),
         }
     }
 

@@ -81,8 +81,14 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
             continue;
         }
         let features = vec![of; FEATURES];
-        let baseline =
-            Baseline { format: FORMAT, rows: cut.training as u32, window_samples: cut.window as u32, features, calibration: None, joint: None };
+        let baseline = Baseline {
+            format: FORMAT,
+            rows: cut.training as u32,
+            window_samples: cut.window as u32,
+            features,
+            calibration: None,
+            joint: None,
+        };
         let mut designs = Designs::default();
         let scores = designs.scores(&baseline, 0, WallMs(0));
         let mut detector = Detector::default();
@@ -135,7 +141,9 @@ pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
             cut.window,
             cut.tolerance
         ),
-        columns: ["rule", "normal windows with an alarm", "trouble seen", "median delay in rows"].map(str::to_owned).to_vec(),
+        columns: ["rule", "normal windows with an alarm", "trouble seen", "median delay in rows"]
+            .map(str::to_owned)
+            .to_vec(),
         rows,
     }
 }

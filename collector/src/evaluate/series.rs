@@ -150,7 +150,10 @@ impl Scenario {
         let feature = feature(&values, &times, &devices, tolerance);
         let rows = values.len() as u32;
         let features = vec![feature; FEATURES];
-        (Baseline { format: FORMAT, rows, window_samples: WINDOW as u32, features, calibration: None, joint: None }, values)
+        (
+            Baseline { format: FORMAT, rows, window_samples: WINDOW as u32, features, calibration: None, joint: None },
+            values,
+        )
     }
 }
 

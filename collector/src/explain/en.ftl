@@ -106,7 +106,7 @@ ranked-title = Which readings changed most
 ranked-caption = Distance from training, 0 to 1. How much the model relies on each reading is not known.
 
 accuracy-title = How often the model was right
-accuracy-caption = Measured where the true answer is known, else estimated from the model's own scores. An estimate cannot see that a right answer is now another one.
+accuracy-caption = Measured where the true answer is known, else estimated from the model's own scores. An estimate cannot tell when a model that is sure has become wrong.
 accuracy-measured = measured on { $readings } labelled readings
 accuracy-estimated = estimated, no labels: { $low } to { $high }
 accuracy-before = { $model }, before the change

@@ -87,7 +87,7 @@ ranked-title = 가장 많이 바뀐 입력값
 ranked-caption = 학습 데이터와의 거리, 0~1. 모델이 각 입력값에 얼마나 기대는지는 알 수 없습니다.
 
 accuracy-title = 모델이 맞힌 비율
-accuracy-caption = 정답을 알면 측정하고, 모르면 모델의 점수로 추정합니다. 정답 자체가 달라진 것은 추정으로 알 수 없습니다.
+accuracy-caption = 정답을 알면 측정하고, 모르면 모델의 점수로 추정합니다. 확신하면서 틀리는 모델은 추정만으로 알아챌 수 없습니다.
 accuracy-measured = 측정값, 정답을 아는 { $readings }건 기준
 accuracy-estimated = 추정값, 정답 없음: { $low }~{ $high }
 accuracy-before = { $model }, 변화 전

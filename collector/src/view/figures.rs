@@ -151,7 +151,9 @@ impl View<'_> {
 /// The groups that an incident's scope is made of.
 pub(super) fn scope_groups(incident: &Incident, cohort_label: &str) -> Vec<Group> {
     match &incident.scope {
-        Scope::Cohorts { label, values } if label == cohort_label => values.iter().cloned().map(Group::Cohort).collect(),
+        Scope::Cohorts { label, values } if label == cohort_label => {
+            values.iter().cloned().map(Group::Cohort).collect()
+        }
         _ => vec![Group::Fleet],
     }
 }

@@ -238,11 +238,7 @@ impl<'a> View<'a> {
                     ("where-label", "where-devices-none")
                 };
                 let elsewhere = affected.saturating_sub(bad);
-                let rest = if elsewhere == 0 {
-                    self.say(none, &[])
-                } else {
-                    self.say_n("where-others", elsewhere)
-                };
+                let rest = if elsewhere == 0 { self.say(none, &[]) } else { self.say_n("where-others", elsewhere) };
                 self.say(
                     id,
                     &[

@@ -188,7 +188,12 @@ impl View<'_> {
         }
         let incident = rollout.incident.and_then(|id| self.core.book.get(id));
         let reading = incident.map_or(from.baseline.features[0].name.as_str(), |i| i.primary.as_str());
-        self.compare(&rollout.plan.model, reading, &[from, to], &incident.map_or(vec![Group::Fleet], |i| scope_groups(i, &self.core.settings.cohort_label)))
+        self.compare(
+            &rollout.plan.model,
+            reading,
+            &[from, to],
+            &incident.map_or(vec![Group::Fleet], |i| scope_groups(i, &self.core.settings.cohort_label)),
+        )
     }
 
     fn rollout_activity(&self, what: &Activity) -> String {

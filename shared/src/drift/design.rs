@@ -227,9 +227,9 @@ impl Plan {
         };
         let stakes: f64 = (0..shifts).map(|i| pow(shift(i), STAKE_POWER)).sum();
         let stake = self.stake / (stakes * signs.len() as f64);
-        signs.iter().flat_map(move |&sign| {
-            (0..shifts).map(move |i| (shift(i), sign, stake * pow(shift(i), STAKE_POWER)))
-        })
+        signs
+            .iter()
+            .flat_map(move |&sign| (0..shifts).map(move |i| (shift(i), sign, stake * pow(shift(i), STAKE_POWER))))
     }
 }
 
@@ -274,7 +274,11 @@ fn rare_bet(p: f64, family: Family, weight: f64, shift: f64, frame: &Frame) -> O
     let m = 0.5 * (frame.phi + 1.0);
     let rise = sqrt(p1 / p0);
     // The slope of the price at s is p1: a quadratic in exp(s/2).
-    let root = if m - 1.0 < 1e-9 { rise } else { (sqrt(1.0 + 4.0 * rise * rise * m * (m - 1.0)) - 1.0) / (2.0 * rise * (m - 1.0)) };
+    let root = if m - 1.0 < 1e-9 {
+        rise
+    } else {
+        (sqrt(1.0 + 4.0 * rise * rise * m * (m - 1.0)) - 1.0) / (2.0 * rise * (m - 1.0))
+    };
     let growth = root * root;
     let (s, price) = (log(growth), p0 * (growth - 1.0) / (m - (m - 1.0) * growth));
     // hits = sd·S + n·p, and a component's stake is divided by phi.
@@ -314,7 +318,11 @@ fn tilt(points: &Points, mean: f64, start: f64) -> Option<f64> {
     let mut theta = start.clamp(low, high);
     for _ in 0..100 {
         let (at, slope) = tilted(points, theta);
-        if at < mean { low = theta } else { high = theta }
+        if at < mean {
+            low = theta
+        } else {
+            high = theta
+        }
         let newton = theta + (mean - at) / slope;
         let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
         if (next - theta).abs() <= 1e-14 * next.abs() {

@@ -3,9 +3,9 @@ import { RangesChart, RankedChart } from "../charts/bars";
 import { ShiftChart } from "../charts/shift";
 import { TimelineChart } from "../charts/timeline";
 import { Refused, act } from "../live";
-import { Activity, Confirm, Do, Panel, State, Table } from "../parts";
+import { AccuracyPanel, Activity, Confirm, Do, Panel, State, Table } from "../parts";
 import type { Action, Incident, Plan, PlanAnswer } from "../protocol";
-import { percent, words } from "../text";
+import { words } from "../text";
 
 /** The plan, in full, before anything happens; made again when the fleet has changed since. */
 function PlanDialog(props: { label: string; plan: Plan; first: PlanAnswer; close: () => void }) {
@@ -85,23 +85,7 @@ export function IncidentScreen({ view }: { view: Incident }) {
         {view.ranked && <RankedChart ranked={view.ranked} />}
       </div>
       {view.shift_missing && <p class="muted">{view.shift_missing}</p>}
-      {view.accuracy && (
-        <Panel title={view.accuracy.title} caption={view.accuracy.caption}>
-          <ol class="bars">
-            {view.accuracy.items.map((item) => (
-              <li key={item.label}>
-                <span class="name wide">{item.label}</span>
-                <span class="track">
-                  <span class="bar" style={{ width: `${60 * item.share}%` }} />
-                  <span class="value">
-                    {percent(item.share)} · {w.n(item.labelled)}
-                  </span>
-                </span>
-              </li>
-            ))}
-          </ol>
-        </Panel>
-      )}
+      {view.accuracy && <AccuracyPanel accuracy={view.accuracy} />}
       <Panel title={w.devices}>
         <Table
           head={[w.device, w.site, w.state, w.effect, w.model]}

@@ -1,6 +1,6 @@
 import { HeatMap } from "../charts/heat";
 import { TimelineChart } from "../charts/timeline";
-import { Panel, State } from "../parts";
+import { AccuracyPanel, Panel, State } from "../parts";
 import type { DeviceState, IncidentCard, Overview, RolloutCard } from "../protocol";
 import { stateName, words } from "../text";
 
@@ -74,6 +74,7 @@ export function OverviewScreen({ view }: { view: Overview }) {
         </Panel>
       )}
       {view.timeline && <TimelineChart timeline={view.timeline} />}
+      {view.accuracy && <AccuracyPanel accuracy={view.accuracy} />}
     </>
   );
 }

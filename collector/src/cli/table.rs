@@ -1,0 +1,143 @@
+//! Training tables: a CSV file's rows with their truth, and when and on which device each was taken.
+
+use super::output::progress;
+use anyhow::{Context, Result, bail};
+use driftline_agent::config::Format;
+use driftline_agent::source::{Row, Rows, Wanted};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Most rows that are read; more tell nothing new and would not fit in memory beside everything else.
+const ROWS_MAX: usize = 2_000_000;
+/// Above this share of unreadable rows the table is more likely the wrong one.
+const BAD_ROWS_SHARE_MAX: f64 = 0.1;
+
+/// Rows of the training table.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Input values.
+    pub inputs: Vec<Vec<f32>>,
+    /// When each row was taken, in milliseconds since 1970; empty when unknown.
+    pub times: Vec<u64>,
+    /// Which device each row came from; empty when unknown.
+    pub devices: Vec<u32>,
+}
+
+/// Column names.
+pub fn header(path: &Path) -> Result<Vec<String>> {
+    let mut reader = csv::Reader::from_reader(open(path)?);
+    let headers = reader.headers().with_context(|| format!("{} is no CSV table", path.display()))?;
+    let names: Vec<String> = headers.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    if names.iter().all(String::is_empty) {
+        bail!("{} is empty: give a table with a header line and rows of numbers", path.display());
+    }
+    Ok(names)
+}
+
+/// Rows of a table.
+#[derive(Debug)]
+pub struct Read {
+    /// Input values.
+    pub inputs: Vec<Vec<f32>>,
+    /// Their classes, where they name one.
+    pub truths: Vec<Option<u16>>,
+    /// Lines that could not be read.
+    pub skipped: BTreeSet<u64>,
+}
+
+/// Every readable row of the wanted columns.
+pub fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
+    let shown = path.display().to_string();
+    let mut reader = Rows::open(Box::new(open(path)?), Format::Csv, wanted.clone(), &shown)?;
+    let (mut table, mut truths, mut skipped, mut first_bad) = (Vec::new(), Vec::new(), BTreeSet::new(), None);
+    let progress = progress(0, "rows read");
+    while table.len() < ROWS_MAX {
+        let mut values = Vec::with_capacity(wanted.inputs.len());
+        match reader.next(&mut values)? {
+            Row::Sample(read) => {
+                table.push(values);
+                truths.push(read.label);
+            }
+            Row::Malformed { line, error } => {
+                skipped.insert(line);
+                first_bad.get_or_insert(format!("line {line}: {error}"));
+            }
+            Row::End => break,
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let bad = skipped.len();
+    if let Some(first) = first_bad {
+        if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + table.len()) as f64 {
+            bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + table.len());
+        }
+        eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
+    }
+    Ok(Read { inputs: table, truths, skipped })
+}
+
+/// Times and devices of the rows that were read; `columns` name the two.
+pub fn context(
+    path: &Path,
+    columns: [&Option<String>; 2],
+    header: &[String],
+    inputs: Vec<Vec<f32>>,
+    skipped: &BTreeSet<u64>,
+) -> Result<Table> {
+    let column = |name: &Option<String>| -> Result<Option<usize>> {
+        let Some(name) = name else { return Ok(None) };
+        let at = header.iter().position(|n| n == name);
+        at.map(Some).with_context(|| format!("{} has no column {name}", path.display()))
+    };
+    let (time, device) = (column(columns[0])?, column(columns[1])?);
+    let mut table = Table { inputs, ..Table::default() };
+    if time.is_none() && device.is_none() {
+        return Ok(table);
+    }
+    let mut known: BTreeMap<String, u32> = BTreeMap::new();
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
+    for record in reader.byte_records().take(table.inputs.len() + skipped.len()) {
+        let record = record.with_context(|| format!("{} cannot be read", path.display()))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        if skipped.contains(&line) {
+            continue;
+        }
+        let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
+        if let Some(at) = time {
+            let text = text(at);
+            let name = &header[at];
+            let bad = || {
+                format!(
+                    "{} line {line}: {name} holds {text:?}, which is no time (RFC 3339, or seconds since 1970)",
+                    path.display()
+                )
+            };
+            table.times.push(time_ms(&text).with_context(bad)?);
+        }
+        if let Some(at) = device {
+            let next = known.len() as u32;
+            table.devices.push(*known.entry(text(at)).or_insert(next));
+        }
+    }
+    Ok(table)
+}
+
+/// RFC 3339, or seconds or milliseconds since 1970.
+fn time_ms(text: &str) -> Option<u64> {
+    /// Numbers above this are milliseconds: as seconds they would lie after the year 5000.
+    const SECONDS_MAX: f64 = 1e11;
+    if let Ok(number) = text.parse::<f64>() {
+        let ms = if number < SECONDS_MAX { number * 1e3 } else { number };
+        return (0.0..1e15).contains(&ms).then_some(ms as u64);
+    }
+    let at = text.parse::<jiff::Timestamp>().or_else(|_| {
+        // A time without a zone is taken as UTC.
+        text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(jiff::tz::TimeZone::UTC)).map(|z| z.timestamp())
+    });
+    u64::try_from(at.ok()?.as_millisecond()).ok()
+}
+
+fn open(path: &Path) -> Result<std::fs::File> {
+    std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))
+}
