@@ -27,6 +27,8 @@ mod command;
 mod follow;
 mod labels;
 
+pub(crate) use follow::RELEASE_LABEL;
+
 pub use command::{Command, Query, Refused, RolloutRequest};
 pub use labels::{LABELS_PER_REQUEST_MAX, LabelsRequest, Queues};
 

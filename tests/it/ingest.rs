@@ -48,7 +48,9 @@ fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
         let values = pump.next(fault).values;
         let scores = answer(&values);
         let best = (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("three");
-        let watched = values.into_iter().chain([best as f32, scores[best]]);
+        let joint = RELEASE.baseline.joint.as_ref().expect("five inputs").residual(&values);
+        let entropy = driftline_shared::performance::entropy(&scores).expect("scores");
+        let watched = values.into_iter().chain([joint, best as f32, scores[best], entropy]);
         window.add(RELEASE.baseline.features.iter().map(|f| &f.cells), watched);
     }
     write(device, slot, &window)

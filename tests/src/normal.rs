@@ -70,14 +70,14 @@ impl Stream {
         Self { baseline, designs: Designs::default(), detector: Detector::default() }
     }
 
-    /// The detector takes in a window's counts.
-    pub fn step(&mut self, counts: &[u32], missing: u32, slot: u64, threshold: f64) -> Step {
-        let n = f64::from(counts.iter().sum::<u32>() + missing);
+    /// The detector takes in a window's tally.
+    pub fn step<'a>(&mut self, tally: impl Into<Tally<'a>>, slot: u64, threshold: f64) -> Step {
+        let tally = tally.into();
+        let n = f64::from(tally.counts.iter().sum::<u32>() + tally.missing);
         let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: self.detector.own_readings() };
         let design = self.designs.design(&self.baseline, place);
         let scores = self.designs.scores(&self.baseline, 0, WallMs(0));
-        let window: Vec<Compared> =
-            scores.sums(Tally { counts, missing, repeats: 0 }).iter().map(|&sum| sum.into()).collect();
+        let window: Vec<Compared> = scores.sums(tally).iter().map(|&sum| sum.into()).collect();
         self.detector.step(&design, &window, slot, threshold)
     }
 }

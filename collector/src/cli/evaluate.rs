@@ -74,6 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if wanted(Part::Delay) {
         tables.extend(delay::tables(size, args.tolerance, &done));
+        tables.push(delay::flip_table(size, &done));
     }
     if wanted(Part::Attribution) {
         tables.push(attribution::table(size, &done));

@@ -1,10 +1,10 @@
 //! What a stream of windows is compared with: the training data, its neighbours, or the other groups at the same time.
 //!
 //! A season or a change of load moves a whole fleet, a fault moves one device or one site. So a device's score is looked at
-//! beside the median of its cohort, a cohort's beside the median of all cohorts, and only the fleet's beside the training
-//! data alone (docs/detection.md). A median hardly moves when a few of its members are sick. Where two references disagree,
-//! each bet sees the one that leaves the least of a change: a healthy device in a sick cohort is not called sick for being
-//! unlike its neighbours, nor a sick one in a sick cohort blamed by itself.
+//! beside the middle half of its cohort, a cohort's beside the median of all cohorts, and only the fleet's beside the training
+//! data alone (docs/detection.md). Quartiles and medians hardly move when a few members are sick. Where two references
+//! disagree, each bet sees the one that leaves the least of a change: a healthy device in a sick cohort is not called sick for
+//! being unlike its neighbours, nor a sick one in a sick cohort blamed by itself.
 
 use crate::device::Devices;
 use driftline_shared::drift::detector::{Compared, View};
@@ -152,9 +152,12 @@ impl References {
 
     /// Location and scale: medians of the neighbours, of the label's groups.
     fn levels(layout: &Layout, sums: &[Sum], cohorts: Vec<Sum>, fleet: Sum) -> Self {
-        let of = |members: &mut dyn Iterator<Item = usize>| {
-            median(members.filter(|&i| sums[i].n > 0.0).map(|i| sums[i].mean()).collect())
+        let means = |members: &mut dyn Iterator<Item = usize>| -> Vec<f64> {
+            members.filter(|&i| sums[i].n > 0.0).map(|i| sums[i].mean()).collect()
         };
+        let of = |members: &mut dyn Iterator<Item = usize>| median(means(members));
+        let halves: Vec<Option<(f64, f64)>> =
+            layout.cohorts.iter().map(|c| middle_half(means(&mut c.devices.iter().copied()))).collect();
         let enough =
             |found: Option<(f64, usize)>| found.filter(|&(_, n)| n >= NEIGHBOURS_MIN).map(|(median, _)| median);
         let found: Vec<Option<(f64, usize)>> =
@@ -165,9 +168,11 @@ impl References {
             (groups.len() >= GROUPS_MIN).then(|| median(groups)).flatten().map(|(median, _)| median)
         };
         let home = layout.labels.first().and_then(among);
-        let device = layout.home.iter().map(|&cohort| match cohort.and_then(|c| medians[c]) {
-            Some(neighbours) => Span::of(neighbours, [home.unwrap_or(0.0)]),
-            None => Span::of(home.unwrap_or(0.0), []),
+        let base = home.unwrap_or(0.0);
+        let device = layout.home.iter().map(|&cohort| match cohort.and_then(|c| halves[c]) {
+            // Inside the middle half of its neighbours, as near to the others as that allows.
+            Some((low, high)) => Span::of(base.clamp(low, high), [base]),
+            None => Span::of(base, []),
         });
         let cohort = (0..layout.cohorts.len()).map(|c| {
             let label = layout.label_of(c);
@@ -274,6 +279,16 @@ impl Views {
     }
 }
 
+/// The quartiles of at least [`NEIGHBOURS_MIN`] values.
+fn middle_half(mut values: Vec<f64>) -> Option<(f64, f64)> {
+    if values.len() < NEIGHBOURS_MIN {
+        return None;
+    }
+    values.sort_by(f64::total_cmp);
+    let quarter = values.len() / 4;
+    Some((values[quarter], values[values.len() - 1 - quarter]))
+}
+
 /// The median and how many values it is of.
 fn median(mut values: Vec<f64>) -> Option<(f64, usize)> {
     let n = values.len();
@@ -362,10 +377,19 @@ mod tests {
     #[test]
     fn healthy_devices_of_a_sick_cohort_are_not_blamed() {
         let (views, _) = views(&[10, 10, 10], |site, i| if site == 0 && i < 7 { 0.5 } else { 0.0 });
-        for view in &views.devices {
-            assert!(rises(view) < 1e-12 && view[0].fall > -1e-12, "{:?}", view[0]);
+        for (i, view) in views.devices.iter().enumerate() {
+            assert!(i < 7 || rises(view) < 1e-12, "{i}: {:?}", view[0]);
+            assert!(view[0].fall > -1e-12, "{i}: {:?}", view[0]);
         }
         assert!((rises(&views.cohorts[0]) - 0.35).abs() < 1e-12, "by the mean, which is the smaller");
+    }
+
+    #[test]
+    fn half_a_sick_cohort_is_seen_at_full_size() {
+        let (views, _) = views(&[6], |_, i| if i < 3 { 0.5 } else { 0.0 });
+        let found: Vec<f64> = views.devices.iter().map(rises).collect();
+        assert_eq!(found, [0.5, 0.5, 0.5, 0.0, 0.0, 0.0]);
+        assert!(views.devices[3..].iter().all(|v| v[0].fall == 0.0));
     }
 
     #[test]

@@ -297,7 +297,7 @@ fn outcome(case: Case, collector: &Collector) -> Outcome {
 
 /// The table of all cases.
 pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
-    let runs = size.runs.div_ceil(4);
+    let runs = size.runs.div_ceil(7);
     let row = |case: &Case| {
         let found = in_parallel(runs, |part| {
             let outcome = run(*case, size.seed ^ 0xa77, part as u64);

@@ -119,6 +119,76 @@ fn delays(
         .collect()
 }
 
+/// Of five readings two move together, with this correlation; then against each other.
+const CORRELATION: f64 = 0.8;
+const CORRELATED: usize = 5;
+
+/// Windows until a flipped correlation is seen: by the readings one by one, and by their combination. No reading by itself
+/// changes, so the other tools' rules on single readings have nothing to see.
+fn flip(size: Size, part: u64) -> [Option<usize>; 2] {
+    let mut random = Random::of(size.seed ^ 0xf119, part);
+    let row = |rho: f64, random: &mut Random| -> Vec<f32> {
+        let mut row: Vec<f64> = (0..CORRELATED).map(|_| random.normal()).collect();
+        row[1] = rho * row[0] + (1.0 - rho * rho).sqrt() * row[1];
+        row.into_iter().map(|x| x as f32).collect()
+    };
+    let table: Vec<Vec<f32>> = (0..6_000).map(|_| row(CORRELATION, &mut random)).collect();
+    let baseline = super::series::baseline_of(&table);
+    let joint = baseline.joint.clone().expect("readings that vary");
+    let trained: Vec<Trained> = (0..=CORRELATED)
+        .map(|i| {
+            let mut one = baseline.clone();
+            one.features.rotate_left(i);
+            Trained::new(one, &table.iter().map(|row| row.get(i).copied().unwrap_or(0.0)).collect::<Vec<f32>>())
+        })
+        .collect();
+    // An expected run of 100,000 windows over all six together.
+    let threshold = 1e5 * trained.len() as f64;
+    let mut watches: Vec<_> = trained.iter().map(|t| super::rules::Watch::new(t, threshold)).collect();
+    let mut seen = [None, None];
+    for at in 0..BEFORE + AFTER {
+        let rho = if at < BEFORE { CORRELATION } else { -CORRELATION };
+        let rows: Vec<Vec<f32>> = (0..super::WINDOW).map(|_| row(rho, &mut random)).collect();
+        for (i, watch) in watches.iter_mut().enumerate() {
+            let values: Vec<f32> =
+                rows.iter().map(|row| row.get(i).copied().unwrap_or_else(|| joint.residual(row))).collect();
+            let alarm = watch.window(&values, driftline_shared::units::WallMs(at as u64 * 60_000)) >= threshold.ln();
+            let which = usize::from(i == CORRELATED);
+            if alarm && at >= BEFORE && seen[which].is_none() {
+                seen[which] = Some(at - BEFORE + 1);
+            }
+        }
+        if seen[1].is_some() && at > BEFORE + 100 {
+            break;
+        }
+    }
+    seen
+}
+
+/// The table of the flipped correlation.
+pub fn flip_table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
+    let runs = size.runs.div_ceil(RUNS_PER_BASELINE);
+    let found = in_parallel(runs, |part| {
+        let seen = flip(size, part as u64);
+        done();
+        seen
+    });
+    let row = |name: &str, which: usize| {
+        let mut delays: Vec<usize> = found.iter().filter_map(|seen| seen[which]).collect();
+        let share = format!("{:.0} %", 100.0 * delays.len() as f64 / runs as f64);
+        vec![name.to_owned(), share, median(&mut delays).map_or_else(|| "–".into(), |d| d.to_string())]
+    };
+    Table {
+        title: "A correlation that flips".into(),
+        about: format!(
+            "{runs} runs of {CORRELATED} readings, two of them with correlation {CORRELATION}, then -{CORRELATION}; no reading by itself changes. \
+             Driftline at an expected run of 100 000 windows over all of them, within 100 windows."
+        ),
+        columns: ["watched", "seen", "median windows"].map(str::to_owned).to_vec(),
+        rows: vec![row("every reading by itself", 0), row("their combination", 1)],
+    }
+}
+
 /// A table per scenario.
 pub fn tables(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Vec<Table> {
     Scenario::CHANGING

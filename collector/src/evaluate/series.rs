@@ -157,6 +157,23 @@ impl Scenario {
     }
 }
 
+/// The baseline of a table of several readings, their combination included.
+pub fn baseline_of(rows: &[Vec<f32>]) -> Baseline {
+    let names: Vec<String> = (0..rows[0].len()).map(|i| format!("r{i}")).collect();
+    let task = Task::Regression(0);
+    let table = crate::baseline::Table {
+        names: &names,
+        units: &[],
+        inputs: rows,
+        outputs: &[],
+        task: &task,
+        times: &[],
+        devices: &[],
+    };
+    let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance: TOLERANCE };
+    build(&table, options).expect("a table of numbers").baseline
+}
+
 /// The baseline of one column.
 pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -> FeatureBaseline {
     let inputs: Vec<Vec<f32>> = values.iter().map(|&v| vec![v]).collect();

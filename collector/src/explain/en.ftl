@@ -75,6 +75,8 @@ sure-few-rows = We cannot say how sure: the baseline has only { $rows } rows.
 cause-label = All affected devices share one thing that the others do not: { $label } { $value }. This is a correlation, not proof.
 cause-label-most = Most affected devices share one thing that most others do not: { $label } { $value }. This is a correlation, not proof.
 cause-none = We found nothing that only these devices share.
+cause-share = { $label } { $value } ({ $bad } of { $affected } affected devices, { $good } of { $others } others)
+cause-also = Next in line: { $causes }.
 cause-everywhere = Every site is affected, so the cause is likely something they all share: the season, the product, or an update.
 
 # Actions.

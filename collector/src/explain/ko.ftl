@@ -61,6 +61,8 @@ sure-few-rows = 얼마나 확실한지 말할 수 없습니다. 기준 데이터
 cause-label = 영향을 받은 장치만 모두 같은 점이 있습니다: { $label } { $value }. 관련이 있다는 뜻이지 원인이라는 증거는 아닙니다.
 cause-label-most = 영향을 받은 장치 대부분만 같은 점이 있습니다: { $label } { $value }. 관련이 있다는 뜻이지 원인이라는 증거는 아닙니다.
 cause-none = 이 장치들만 같은 점은 찾지 못했습니다.
+cause-share = { $label } { $value } (영향을 받은 장치 { $affected }대 중 { $bad }대, 나머지 { $others }대 중 { $good }대)
+cause-also = 그다음 후보: { $causes }.
 cause-everywhere = 모든 곳에서 나타나므로 계절, 제품, 업데이트처럼 모두에게 해당하는 원인일 수 있습니다.
 
 action-rollout = 장치 { $n }대에 { $model } 배포…

@@ -9,14 +9,11 @@ use driftline_shared::baseline::Role;
 use driftline_shared::manifest::Task;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Names spelled out in a sentence before it counts them.
 const NAMES_MAX: usize = 4;
 /// Below so many baseline rows nothing is said about how sure we are.
 const ROWS_MIN: u32 = 200;
-/// Share of the affected devices that have a label, and of the others that lack it, for "most".
-const MOST: f64 = 0.8;
 
 /// Adds the fields of `more` to `value`; both are objects.
 pub(super) fn extend(value: &mut Value, more: Value) {
@@ -142,6 +139,7 @@ impl<'a> View<'a> {
                 fact("sure", self.sure_fact(incident)),
                 fact("cause", self.cause_fact(incident)),
             ],
+            "causes": self.causes_value(incident),
             "actions": self.actions(incident),
             "shift": shift.as_ref().map(|s| s.picture(self, incident.main().onset)),
             "shift_missing": shift.is_none().then(|| self.say("shift-missing", &[])),
@@ -299,49 +297,6 @@ impl<'a> View<'a> {
         let readings =
             main.now.as_ref().map_or(0, |f| f.counts.iter().map(|&c| u64::from(c)).sum::<u64>() + u64::from(f.gone));
         self.say(id, &[("readings", &number::count(readings))])
-    }
-
-    /// The label that separates affected from unaffected devices, if one does.
-    fn cause_fact(&self, incident: &Incident) -> String {
-        if incident.scope == Scope::Fleet {
-            return self.say("cause-everywhere", &[]);
-        }
-        let others: BTreeSet<&Name> = self
-            .core
-            .devices
-            .iter()
-            .filter(|(n, d)| d.connected && !incident.affected.contains(*n))
-            .map(|(n, _)| n)
-            .collect();
-        let mut shares: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-        let mut count = |names: &mut dyn Iterator<Item = &'a Name>, affected: bool| {
-            for device in names.filter_map(|n| self.core.devices.get(n)) {
-                for (k, v) in &device.labels {
-                    let entry = shares.entry((k.as_str(), v.as_str())).or_default();
-                    if affected { entry.0 += 1 } else { entry.1 += 1 }
-                }
-            }
-        };
-        count(&mut self.core.devices.keys().filter(|n| incident.affected.contains(*n)), true);
-        count(&mut self.core.devices.keys().filter(|n| others.contains(n)), false);
-        let (affected, unaffected) = (incident.affected.len(), others.len());
-        let best = shares.iter().max_by(|a, b| {
-            let contrast = |(bad, good): &(usize, usize)| {
-                *bad as f64 / affected.max(1) as f64 - *good as f64 / unaffected.max(1) as f64
-            };
-            contrast(a.1).total_cmp(&contrast(b.1))
-        });
-        let Some(((label, value), &(bad, good))) = best.filter(|_| unaffected > 0) else {
-            return self.say("cause-none", &[]);
-        };
-        let arguments = [("label", *label), ("value", *value)];
-        if bad == affected && good == 0 {
-            self.say("cause-label", &arguments)
-        } else if bad as f64 >= MOST * affected as f64 && good as f64 <= (1.0 - MOST) * unaffected as f64 {
-            self.say("cause-label-most", &arguments)
-        } else {
-            self.say("cause-none", &[])
-        }
     }
 
     fn actions(&self, incident: &Incident) -> Value {

@@ -2,6 +2,7 @@
 //!
 //! Each view is a pure function of the state, the time and the language, so that the live channel can send it again at any moment.
 
+mod cause;
 mod chart;
 mod figures;
 mod incident;
