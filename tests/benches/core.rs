@@ -6,7 +6,7 @@ use driftline_agent::pumps::Random;
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::Window;
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
-use driftline_tests::normal::{Stream, features, window};
+use driftline_tests::normal::{Stream as Watched, features, window};
 use std::hint::black_box;
 
 const FEATURES: usize = 20;
@@ -46,7 +46,7 @@ fn benches(c: &mut Criterion) {
         });
     });
 
-    let mut streams: Vec<_> = features.iter().map(|f| Stream::new(f, FEATURES)).collect();
+    let mut streams: Vec<_> = features.iter().map(|f| Watched::new(f, FEATURES)).collect();
     let mut slot = 0;
     c.bench_function("detector/one step of 20 features", |b| {
         b.iter(|| {

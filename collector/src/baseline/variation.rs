@@ -285,7 +285,7 @@ fn omega(feature: &FeatureBaseline, blocks: &[Block]) -> Option<f64> {
 
 /// Counts by season slot, when the hours' mean location scores differ more between slots than between the days of one slot.
 fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Season> {
-    let Some((of_row, slots)) = order.slots.as_ref().map(|s| (&s.of_row, s.count)) else { return None };
+    let (of_row, slots) = order.slots.as_ref().map(|s| (&s.of_row, s.count))?;
     let scores = Scores::new(feature);
     if !scores.families().any(|family| family == Family::Location) {
         return None;

@@ -102,14 +102,16 @@ impl Drop for Home {
 
 /// A model with the baseline it was made for: v1 knows sound sensors, v2 those that read high.
 fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
-    let rows = (0..20).flat_map(|i| {
-        let mut pump = Pump::new(TRAINING_SEED + i);
-        (0..ROWS_PER_PUMP)
-            .map(move |_| pump.next(fault))
-            .map(move |r| (r.values.to_vec(), (Some(r.class as u16), i as u32)))
-    });
-    let (inputs, (training, devices)): (Vec<Vec<f32>>, (Vec<Option<u16>>, Vec<u32>)) = rows.unzip();
-    let table = Table { inputs, devices, ..Table::default() };
+    let (mut table, mut training) = (Table::default(), Vec::new());
+    for device in 0..20 {
+        let mut pump = Pump::new(TRAINING_SEED + u64::from(device));
+        for _ in 0..ROWS_PER_PUMP {
+            let reading = pump.next(fault);
+            table.inputs.push(reading.values.to_vec());
+            table.devices.push(device);
+            training.push(Some(reading.class as u16));
+        }
+    }
     let recipe = Recipe {
         name: Name::new("pump").expect("a name"),
         release: Name::new(release).expect("a name"),

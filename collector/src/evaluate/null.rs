@@ -96,8 +96,8 @@ fn one_baseline(scenario: &Scenario, size: Size, part: u64) -> (Alarms, Trained,
                 statistics[1] >= ks_limit,
                 false,
                 statistics[2] > js_limit,
-                readings().fold(false, |any, x| adwin.update(x) || any),
-                readings().fold(false, |any, x| page_hinkley.update(x) || any),
+                readings().filter(|&x| adwin.update(x)).count() > 0,
+                readings().filter(|&x| page_hinkley.update(x)).count() > 0,
             ];
             alarms.iter().zip(&mut found.alarms).for_each(|(alarm, count)| *count += u64::from(*alarm));
             found.windows += 1;

@@ -244,7 +244,7 @@ impl<'a> Watcher<'a> {
             Self::Window(trained, Rule::Ks) => trained.ks(values),
             Self::Window(trained, _) => trained.js(values),
             Self::Adwin(ladder) => {
-                let alarms = ladder.iter_mut().map(|adwin| readings().fold(false, |any, x| adwin.update(x) || any));
+                let alarms = ladder.iter_mut().map(|adwin| readings().filter(|&x| adwin.update(x)).count() > 0);
                 alarms.filter(|&alarm| alarm).count() as f64
             }
             Self::PageHinkley(test) => readings().fold(0.0, |most, x| {

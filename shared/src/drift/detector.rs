@@ -217,7 +217,6 @@ impl Detector {
 
     /// Multiplies every component by its e-value and returns the mixtures of Shiryaev-Roberts and of CUSUM.
     fn grow(&mut self, design: &Design, seen: &[Compared], slot: u64) -> (f64, f64) {
-        let len = design.components.len();
         // Where a family has no readings nothing is bet: times 1, and the floor stays where it is.
         let (mut log_e, mut floor) = ([0.0f32; COMPONENTS_MAX], [0.0f32; COMPONENTS_MAX]);
         for (frame, compared) in design.frames.iter().zip(seen).filter(|(_, compared)| compared.n > 0.0) {
@@ -229,9 +228,9 @@ impl Detector {
             }
         }
         let (mut total, mut held) = (0.0f32, 0.0f32);
-        for i in 0..len {
-            if self.cusum[i] <= floor[i] {
-                self.reset[i] = slot;
+        for ((reset, cusum), floor) in self.reset.iter_mut().zip(&self.cusum).zip(&floor) {
+            if cusum <= floor {
+                *reset = slot;
             }
         }
         for i in 0..COMPONENTS_MAX {
