@@ -38,7 +38,9 @@ pub fn baseline_of(table: &[Vec<f32>]) -> Vec<FeatureBaseline> {
         devices: &[],
     };
     let options = Options { window_samples: 60, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
-    build(&table, options).expect("a sound table").baseline.features
+    let features = build(&table, options).expect("a sound table").baseline.features;
+    // The columns themselves, without their combination.
+    features.into_iter().filter(|f| f.role.is_input()).collect()
 }
 
 /// A window of `samples` samples; `map` turns (feature, standard normal value) into a reading.
