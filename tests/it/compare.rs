@@ -11,14 +11,19 @@ use std::process::{Command, Stdio};
 /// Allowed relative error.
 const TOLERANCE: f64 = 1e-10;
 
-/// Answers to lines, all written first.
-fn answers(lines: &str) -> Vec<Value> {
-    let mut child = Command::new(binary("driftline"))
+/// `driftline compare` with cases on standard input.
+fn streaming() -> std::process::Child {
+    Command::new(binary("driftline"))
         .args(["compare", "--json", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("driftline starts");
+        .expect("driftline starts")
+}
+
+/// Answers to lines, all written first.
+fn answers(lines: &str) -> Vec<Value> {
+    let mut child = streaming();
     let mut stdin = child.stdin.take().expect("a pipe");
     let lines = lines.to_owned();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
@@ -121,12 +126,7 @@ fn a_bad_line_is_answered_and_the_next_one_too() {
 
 #[test]
 fn an_answer_leaves_before_the_next_question() {
-    let mut child = Command::new(binary("driftline"))
-        .args(["compare", "--json", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("driftline starts");
+    let mut child = streaming();
     let mut questions = child.stdin.take().expect("a pipe");
     let mut answers = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     for id in 0..3 {
