@@ -333,8 +333,6 @@ fn slots_differ(groups: &[Vec<f64>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::{Options, Table, build};
-    use driftline_shared::manifest::Task;
 
     /// Evenly spread values in (-0.5, 0.5), neighbours far apart.
     fn even(i: usize) -> f32 {
@@ -342,18 +340,8 @@ mod tests {
     }
 
     fn feature(rows: usize, value: impl Fn(usize) -> f32, times: &[u64], devices: &[u32]) -> FeatureBaseline {
-        let inputs: Vec<Vec<f32>> = (0..rows).map(|i| vec![value(i)]).collect();
-        let table = Table {
-            names: &["x".to_owned()],
-            units: &[],
-            inputs: &inputs,
-            outputs: &[],
-            task: &Task::Regression(0),
-            times,
-            devices,
-        };
-        let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
-        build(&table, options).expect("a sound table").baseline.features.remove(0)
+        let values: Vec<f32> = (0..rows).map(value).collect();
+        crate::evaluate::series::feature(&values, times, devices, 0.1)
     }
 
     #[test]
