@@ -171,7 +171,7 @@ impl Memory {
 fn labels_only(judged: &Judged, window: u32, verdicts: &[(u16, u16)]) -> Box<Window> {
     let profile = &judged.profile;
     let start = WallMs((judged.base + u64::from(window)).saturating_mul(u64::from(profile.window_ms)));
-    let mut window = Box::new(Window::new(profile.release, start, profile.window_ms, profile.cells()));
+    let mut window = Box::new(Window::new(profile.release, start, profile.window_ms, profile.grids()));
     let mut performance = Performance::new(None, profile.classes.len());
     for &(predicted, truth) in verdicts {
         performance.judge(predicted.into(), truth.into());

@@ -10,7 +10,7 @@ use driftline_shared::calibration::Calibration;
 use driftline_shared::joint::Joint;
 use driftline_shared::manifest::{Digest, Task};
 use driftline_shared::performance::entropy;
-use driftline_shared::sketch::Cells;
+use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Name, ReleaseId};
 
 /// A release as the sample path sees it.
@@ -41,7 +41,7 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq)]
 struct Feature {
     role: Role,
-    cells: Cells,
+    grid: Grid,
 }
 
 impl Profile {
@@ -64,13 +64,13 @@ impl Profile {
             label: schema.label.as_ref().map(ToString::to_string),
             calibration: bundle.baseline().calibration.clone(),
             joint: bundle.baseline().joint.clone(),
-            features: features.iter().map(|f| Feature { role: f.role, cells: f.cells.clone() }).collect(),
+            features: features.iter().map(|f| Feature { role: f.role, grid: Grid::new(&f.cells) }).collect(),
         }
     }
 
-    /// The cells of every watched feature, in the order of a window's sketches.
-    pub fn cells(&self) -> impl Iterator<Item = &Cells> {
-        self.features.iter().map(|f| &f.cells)
+    /// Where values of every watched feature fall, in the order of a window's sketches.
+    pub fn grids(&self) -> impl Iterator<Item = &Grid> {
+        self.features.iter().map(|f| &f.grid)
     }
 
     /// The watched values of one sample in the same order; what is not known is NaN, a missing reading.

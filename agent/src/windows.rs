@@ -50,7 +50,7 @@ pub struct Observation<'a> {
 impl Windows {
     /// No open window yet; event times before `floor` are late.
     pub fn new(profile: Arc<Profile>, samples_max: u32, floor: WallMs) -> Self {
-        let mut window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.cells()));
+        let mut window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.grids()));
         let classes = profile.classes.len();
         window.performance = (classes > 0).then(|| Performance::new(profile.calibration.as_ref(), classes));
         Self { profile, samples_max: samples_max.max(1), window, open: false, floor }
@@ -83,7 +83,7 @@ impl Windows {
             self.window.refused.inference = self.window.refused.inference.saturating_add(1);
             return Taken::Refused;
         }
-        self.window.add(self.profile.cells(), self.profile.values(sample.inputs, sample.outputs));
+        self.window.add(self.profile.grids(), self.profile.values(sample.inputs, sample.outputs));
         self.judge(sample);
         if self.window.samples >= self.samples_max {
             self.finish(closed);

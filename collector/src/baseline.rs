@@ -9,7 +9,7 @@ use driftline_shared::joint::Joint;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
 use driftline_shared::performance::entropy;
-use driftline_shared::sketch::{CELLS_MAX, Cells, Moments, Sketch};
+use driftline_shared::sketch::{CELLS_MAX, Cells, Grid, Moments, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
 mod joint;
@@ -221,7 +221,8 @@ fn describe(
     let categorical = cells.is_some();
     let cells = cells.unwrap_or_else(|| Cells::Edges(edges(&sorted)));
     let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
-    values.iter().for_each(|&v| sketch.add(&cells, v));
+    let grid = Grid::new(&cells);
+    values.iter().for_each(|&v| sketch.add(&grid, v));
     let constant = sorted.first() == sorted.last();
     let unwatched = match () {
         () if sorted.is_empty() => Some("has no values in your table"),
@@ -231,7 +232,7 @@ fn describe(
     };
     let mut moments = Moments::default();
     sorted.iter().for_each(|&v| moments.add(v));
-    let sums = if categorical { List::default() } else { cell_sums(&cells, &sorted) };
+    let sums = if categorical { List::default() } else { cell_sums(&grid, &sorted) };
     let (min, max) = if sorted.is_empty() { (0.0, 0.0) } else { (moments.min, moments.max) };
     FeatureBaseline {
         name: Text::cut(name),
@@ -256,9 +257,9 @@ fn describe(
 }
 
 /// The sum of the values in each cell.
-fn cell_sums(cells: &Cells, values: &[f32]) -> List<f64, CELLS_MAX> {
-    let mut sums: List<f64, CELLS_MAX> = (0..cells.len()).map(|_| 0.0).collect();
-    values.iter().for_each(|&v| sums[cells.of(v)] += f64::from(v));
+fn cell_sums(grid: &Grid, values: &[f32]) -> List<f64, CELLS_MAX> {
+    let mut sums: List<f64, CELLS_MAX> = (0..grid.len()).map(|_| 0.0).collect();
+    values.iter().for_each(|&v| sums[grid.cell(v)] += f64::from(v));
     sums
 }
 
@@ -325,9 +326,9 @@ mod tests {
     fn few_distinct_values_leave_cells_for_what_lies_beyond() {
         let built = built(&rows(100, |i| (i % 3) as f32));
         let f = &built.baseline.features[0];
-        assert_eq!(f.cells.of(-1.0), 0);
+        assert_eq!(Grid::new(&f.cells).cell(-1.0), 0);
         assert_eq!(f.counts[0], 0);
-        assert_eq!(f.cells.of(3.0), f.counts.len() - 1);
+        assert_eq!(Grid::new(&f.cells).cell(3.0), f.counts.len() - 1);
         assert_eq!(f.counts.last(), Some(&0));
     }
 

@@ -4,7 +4,7 @@
 //! outputs. When the release changes, the window ends.
 
 use crate::performance::Performance;
-use crate::sketch::{Cells, CellsDiffer, Sketch};
+use crate::sketch::{CellsDiffer, Grid, Sketch};
 use crate::units::{ReleaseId, WallMs};
 
 /// Most features, inputs and outputs together, of one model.
@@ -58,9 +58,9 @@ pub struct Window<const F: usize = FEATURES_MAX> {
 }
 
 impl<const F: usize> Window<F> {
-    /// An empty window for features with these cells (the first `F` of them).
-    pub fn new<'a>(release: ReleaseId, start: WallMs, span_ms: u32, cells: impl Iterator<Item = &'a Cells>) -> Self {
-        let sketches = cells.take(F).map(|c| Sketch::new(c.len())).collect();
+    /// An empty window for features with these grids (the first `F` of them).
+    pub fn new<'a>(release: ReleaseId, start: WallMs, span_ms: u32, grids: impl Iterator<Item = &'a Grid>) -> Self {
+        let sketches = grids.take(F).map(|c| Sketch::new(c.len())).collect();
         Self {
             release,
             start,
@@ -74,11 +74,11 @@ impl<const F: usize> Window<F> {
         }
     }
 
-    /// Counts one sample: `values` in the order of `cells`. Allocates nothing.
+    /// Counts one sample: `values` in the order of `grids`. Allocates nothing.
     #[inline]
-    pub fn add<'a>(&mut self, cells: impl Iterator<Item = &'a Cells>, values: impl Iterator<Item = f32>) {
-        for ((sketch, cells), value) in self.sketches.iter_mut().zip(cells).zip(values) {
-            sketch.add(cells, value);
+    pub fn add<'a>(&mut self, grids: impl Iterator<Item = &'a Grid>, values: impl Iterator<Item = f32>) {
+        for ((sketch, grid), value) in self.sketches.iter_mut().zip(grids).zip(values) {
+            sketch.add(grid, value);
         }
         self.samples = self.samples.saturating_add(1);
     }

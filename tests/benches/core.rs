@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftline_agent::pumps::Random;
+use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::Window;
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
@@ -13,7 +14,7 @@ const FEATURES: usize = 20;
 
 fn benches(c: &mut Criterion) {
     let features = features(FEATURES, 6_000);
-    let cells: Vec<_> = features.iter().map(|f| f.cells.clone()).collect();
+    let grids: Vec<Grid> = features.iter().map(|f| Grid::new(&f.cells)).collect();
     let mut rng = Random::new(1);
 
     let samples: Vec<[f32; FEATURES]> = (0..1024).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
@@ -22,7 +23,7 @@ fn benches(c: &mut Criterion) {
     c.bench_function("window/add one sample of 20 features", |b| {
         b.iter(|| {
             at = (at + 1) % samples.len();
-            open.add(cells.iter(), black_box(&samples[at]).iter().copied());
+            open.add(grids.iter(), black_box(&samples[at]).iter().copied());
         });
     });
 

@@ -9,7 +9,7 @@ use driftline_shared::drift::design::bet;
 use driftline_shared::drift::distance::Convention;
 use driftline_shared::drift::scores::{Family, Points, Scores};
 use driftline_shared::drift::{normal, transport, variance};
-use driftline_shared::sketch::{Cells, Moments};
+use driftline_shared::sketch::{Cells, Grid, Moments};
 use driftline_tests::normal::features;
 use serde_json::Value;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
@@ -113,8 +113,8 @@ fn compare(case: &Value) -> Option<f64> {
             .fold(0.0, f64::max)
         }
         "cell" => {
-            let cells = Cells::Edges(floats(&case["edges"]).into_iter().collect());
-            let found: Vec<f64> = floats(&case["values"]).into_iter().map(|v| cells.of(v) as f64).collect();
+            let grid = Grid::new(&Cells::Edges(floats(&case["edges"]).into_iter().collect()));
+            let found: Vec<f64> = floats(&case["values"]).into_iter().map(|v| grid.cell(v) as f64).collect();
             worst(&found, &numbers(&case["cells"]), 1e-12)
         }
         "log_e" | "mixture" => return None,

@@ -5,6 +5,7 @@ use driftline_agent::pumps::Random;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::detector::OWN_WINDOWS;
 use driftline_shared::drift::scores::{Family, Tally};
+use driftline_shared::sketch::Grid;
 use driftline_tests::normal::{Stream, baseline_of, features, features_of, window};
 
 const N: usize = 60;
@@ -41,8 +42,9 @@ fn null_alarms(rho: f64, rows: usize, streams: usize, windows: u64, threshold: f
 }
 
 fn counts(feature: &FeatureBaseline, table: &[Vec<f32>]) -> Vec<u32> {
-    let mut counts = vec![0; feature.cells.len()];
-    table.iter().for_each(|row| counts[feature.cells.of(row[0])] += 1);
+    let grid = Grid::new(&feature.cells);
+    let mut counts = vec![0; grid.len()];
+    table.iter().for_each(|row| counts[grid.cell(row[0])] += 1);
     counts
 }
 

@@ -3,7 +3,7 @@
 use driftline_shared::calibration::{Calibration, Curve, Knot, Of};
 use driftline_shared::list::Text;
 use driftline_shared::performance::Performance;
-use driftline_shared::sketch::Cells;
+use driftline_shared::sketch::{Cells, Grid};
 use driftline_shared::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs, hash};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{
@@ -54,10 +54,11 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     one("host", &|b| wire::write(Kind::Host, &Host { epoch: 4, online: true, slow_down_s: 0 }, b).expect("fits"));
     one("block", &|b| Block { file, offset: 32_768, bytes: b"model" }.write(b).expect("fits"));
     one("windows", &|b| {
-        let cells = [Cells::Edges([0.0, 1.0].into_iter().collect()), Cells::Categories(2)];
-        let mut window = Window::<4>::new(ReleaseId(0x99aa), WallMs(1_795_300_020_000), 60_000, cells.iter());
+        let grids =
+            [Cells::Edges([0.0, 1.0].into_iter().collect()), Cells::Categories(2)].map(|cells| Grid::new(&cells));
+        let mut window = Window::<4>::new(ReleaseId(0x99aa), WallMs(1_795_300_020_000), 60_000, grids.iter());
         for row in [[-0.5, 0.0], [0.5, 1.0], [2.0, 9.0], [f32::NAN, 0.0], [f32::INFINITY, 1.0]] {
-            window.add(cells.iter(), row.into_iter());
+            window.add(grids.iter(), row.into_iter());
         }
         (window.refused.malformed, window.labelled, window.correct) = (2, 5, 4);
         pack::write(Stream(7), Seq(300), [&window].into_iter(), b).expect("fits")

@@ -7,6 +7,7 @@ use driftline_collector::ingest::Refusal;
 use driftline_collector::record::Stored;
 use driftline_collector::release::Release;
 use driftline_collector::view;
+use driftline_shared::sketch::Grid;
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::topic::{DeviceTopic, Leaf};
@@ -19,6 +20,8 @@ const START: u64 = 1_795_000_000_000;
 
 static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| bundle("v1", false, WINDOW_MS, b"stands for a model").pack());
 static RELEASE: LazyLock<Release> = LazyLock::new(|| Release::unpack(&PACKED, WallMs(START)).expect("a release").0);
+static GRIDS: LazyLock<Vec<Grid>> =
+    LazyLock::new(|| RELEASE.baseline.features.iter().map(|f| Grid::new(&f.cells)).collect());
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
@@ -41,8 +44,7 @@ fn topic(device: &str) -> String {
 /// A frame with one device's window of a slot.
 fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
     let start = WallMs(START + slot * u64::from(WINDOW_MS));
-    let mut window =
-        Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)));
+    let mut window = Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, GRIDS.iter()));
     let mut pump = Pump::new(device * 100_000 + slot);
     for _ in 0..20 {
         let values = pump.next(fault).values;
@@ -51,7 +53,7 @@ fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
         let joint = RELEASE.baseline.joint.as_ref().expect("five inputs").residual(&values);
         let entropy = driftline_shared::performance::entropy(&scores).expect("scores");
         let watched = values.into_iter().chain([joint, best as f32, scores[best], entropy]);
-        window.add(RELEASE.baseline.features.iter().map(|f| &f.cells), watched);
+        window.add(GRIDS.iter(), watched);
     }
     write(device, slot, &window)
 }
@@ -74,28 +76,14 @@ fn bad_frames_are_refused_counted_and_lose_nothing_else() {
     let mut random = Random::new(1);
     let noise: Vec<u8> = (0..300).map(|_| random.bits() as u8).collect();
     let foreign = {
-        let mut window = Window::<256>::new(
-            ReleaseId(1),
-            WallMs(START),
-            WINDOW_MS,
-            RELEASE.baseline.features.iter().map(|f| &f.cells),
-        );
+        let mut window = Window::<256>::new(ReleaseId(1), WallMs(START), WINDOW_MS, GRIDS.iter());
         window.samples = 1;
         write(2, 0, &window)
     };
-    let narrow = write(
-        3,
-        0,
-        &Window::<256>::new(
-            RELEASE.id,
-            WallMs(START),
-            WINDOW_MS,
-            RELEASE.baseline.features.iter().take(2).map(|f| &f.cells),
-        ),
-    );
+    let narrow = write(3, 0, &Window::<256>::new(RELEASE.id, WallMs(START), WINDOW_MS, GRIDS.iter().take(2)));
     let future = {
         let far = WallMs(START + 10 * 3_600_000);
-        write(4, 0, &Window::<256>::new(RELEASE.id, far, WINDOW_MS, RELEASE.baseline.features.iter().map(|f| &f.cells)))
+        write(4, 0, &Window::<256>::new(RELEASE.id, far, WINDOW_MS, GRIDS.iter()))
     };
     let cases: Vec<(&str, String, &str, Vec<u8>, Refusal)> = vec![
         ("random bytes", topic("d"), "d", noise, Refusal::Malformed),

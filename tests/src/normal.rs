@@ -4,10 +4,11 @@ use driftline_agent::pumps::Random;
 use driftline_collector::detect::designs::{Designs, Place};
 use driftline_collector::release::Baseline;
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
-use driftline_shared::drift::detector::{Compared, Detector, Step};
+use driftline_shared::drift::detector::{Compared, Detector, Step, View};
 use driftline_shared::drift::scores::Tally;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::Task;
+use driftline_shared::sketch::Grid;
 use driftline_shared::units::{ReleaseId, WallMs};
 use driftline_shared::window::Window;
 
@@ -50,10 +51,11 @@ pub fn window(
     samples: usize,
     map: impl Fn(usize, f64) -> f64,
 ) -> Box<Window<32>> {
-    let mut window = Box::new(Window::new(ReleaseId(1), WallMs(0), 60_000, features.iter().map(|f| &f.cells)));
+    let grids: Vec<Grid> = features.iter().map(|f| Grid::new(&f.cells)).collect();
+    let mut window = Box::new(Window::new(ReleaseId(1), WallMs(0), 60_000, grids.iter()));
     for _ in 0..samples {
         let values = (0..features.len()).map(|i| map(i, rng.normal()) as f32);
-        window.add(features.iter().map(|f| &f.cells), values);
+        window.add(grids.iter(), values);
     }
     window
 }
@@ -77,10 +79,10 @@ impl Stream {
         let tally = tally.into();
         let n = f64::from(tally.counts.iter().sum::<u32>() + tally.missing);
         let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: self.detector.own_readings() };
-        let design = self.designs.design(&self.baseline, place);
         let scores = self.designs.scores(&self.baseline, 0, WallMs(0));
-        let window: Vec<Compared> = scores.sums(tally).iter().map(|&sum| sum.into()).collect();
-        self.detector.step(&design, &window, slot, threshold)
+        let window: View = scores.sums(tally).iter().map(|&sum| Compared::from(sum)).collect();
+        let design = self.designs.design(&self.baseline, place);
+        self.detector.step(design, &window, slot, threshold)
     }
 }
 

@@ -7,7 +7,7 @@ use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, Seas
 use driftline_shared::drift::scores::{Family, Scores, Sum};
 use driftline_shared::drift::variance;
 use driftline_shared::list::List;
-use driftline_shared::sketch::Sketch;
+use driftline_shared::sketch::{Grid, Sketch};
 use driftline_shared::units::WallMs;
 use statrs::distribution::{ChiSquared, ContinuousCDF, FisherSnedecor};
 use std::collections::BTreeMap;
@@ -144,6 +144,7 @@ fn repeats(values: &[f32], order: &Order) -> u32 {
 
 fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, n: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
+    let grid = Grid::new(&feature.cells);
     for (device, rows) in order.devices.iter().enumerate() {
         for rows in rows.chunks_exact(n) {
             let mut parts: Vec<(usize, Sketch)> = Vec::new();
@@ -153,7 +154,7 @@ fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, n: usize) ->
                     parts.push((slot, Sketch::new(feature.cells.len())));
                     parts.len() - 1
                 });
-                parts[at].1.add(&feature.cells, values[row]);
+                parts[at].1.add(&grid, values[row]);
             }
             blocks.push(Block { device, parts });
         }
@@ -224,8 +225,8 @@ fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f6
 /// correlation ρ, whose variance is (1-ρ²)/N. Readings are many where blocks are few.
 fn autoregressive(feature: &FeatureBaseline, values: &[f32], order: &Order) -> f64 {
     let scores: Vec<f64> = Scores::new(feature).points(Family::Location).iter().map(|(_, g)| g).collect();
-    let score =
-        |row: &usize| values[*row].is_finite().then(|| scores.get(feature.cells.of(values[*row])).copied()).flatten();
+    let grid = Grid::new(&feature.cells);
+    let score = |row: &usize| values[*row].is_finite().then(|| scores.get(grid.cell(values[*row])).copied()).flatten();
     let (mut product, mut square, mut n) = (0.0, 0.0, 0.0);
     for rows in &order.devices {
         for pair in rows.windows(2) {
@@ -291,12 +292,13 @@ fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Se
         return None;
     }
     let mut hours: BTreeMap<(usize, u64), Sketch> = BTreeMap::new();
+    let grid = Grid::new(&feature.cells);
     for (&value, &(slot, day)) in values.iter().zip(of_row) {
-        let sketch = hours.entry((slot, day)).or_insert_with(|| Sketch::new(feature.cells.len()));
-        sketch.add(&feature.cells, value);
+        let sketch = hours.entry((slot, day)).or_insert_with(|| Sketch::new(grid.len()));
+        sketch.add(&grid, value);
     }
     let mut means = vec![Vec::new(); slots];
-    let mut counted: Vec<Sketch> = (0..slots).map(|_| Sketch::new(feature.cells.len())).collect();
+    let mut counted: Vec<Sketch> = (0..slots).map(|_| Sketch::new(grid.len())).collect();
     for ((slot, _), sketch) in &hours {
         means[*slot].extend((sketch.n() > 0).then(|| scores.sum(Family::Location, sketch).mean()));
         counted[*slot].merge(sketch).ok()?;

@@ -7,14 +7,13 @@ use crate::release::Baseline;
 use driftline_shared::drift::design::{Circumstances, Design};
 use driftline_shared::drift::scores::Scores;
 use driftline_shared::units::WallMs;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Designs kept; beyond that they are made again. Seasons have one per hour.
 const DESIGNS_MAX: usize = 20_000;
 
-/// What a design was made for: feature, season slot, and powers of two of readings, devices, and windows of own level.
-type Made = (usize, usize, [u32; 3]);
+/// What a design was made for: powers of two of readings, devices, and windows of own level.
+type Made = [u32; 3];
 
 /// A stream of windows as far as its bets depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,44 +30,65 @@ pub struct Place {
     pub own: f64,
 }
 
+/// What has been made for one feature in one season slot.
+#[derive(Debug)]
+struct Slot {
+    scores: Arc<Scores>,
+    /// A dozen or two: sizes differ little, and learned windows have eight powers of two.
+    designs: Vec<(Made, Box<Design>)>,
+}
+
 /// What has been made so far.
 #[derive(Debug, Default)]
 pub struct Designs {
-    designs: BTreeMap<Made, Arc<Design>>,
-    scores: BTreeMap<(usize, usize), Arc<Scores>>,
+    /// By feature, then by season slot.
+    slots: Vec<Vec<Option<Slot>>>,
+    made: usize,
 }
 
 impl Designs {
     /// The score table of a feature at a time.
     pub fn scores(&mut self, baseline: &Baseline, feature: usize, start: WallMs) -> Arc<Scores> {
-        let of = &baseline.features[feature];
-        let season = of.season_slot(start);
-        let made = self.scores.entry((feature, season)).or_insert_with(|| Arc::new(Scores::of_season(of, season)));
-        Arc::clone(made)
+        Arc::clone(&slot(&mut self.slots, baseline, feature, start).scores)
     }
 
     /// The bets on a stream.
-    pub fn design(&mut self, baseline: &Baseline, place: Place) -> Arc<Design> {
+    pub fn design(&mut self, baseline: &Baseline, place: Place) -> &Design {
         let power = |x: f64| (x as u64).max(1).ilog2();
         let of = |power: u32| (1u64 << power) as f64;
         let (size, several) = (power(place.n), power(place.devices));
         // Learned readings in windows' worth, rounded down: never more certain than it is.
         let learned = if place.own < of(size) { 0 } else { 1 + power(place.own / of(size)) };
-        let feature = &baseline.features[place.feature];
-        let key = (place.feature, feature.season_slot(place.start), [size, several, learned]);
-        if let Some(made) = self.designs.get(&key) {
-            return Arc::clone(made);
+        if self.made >= DESIGNS_MAX {
+            self.slots.clear();
+            self.made = 0;
         }
-        let own = if learned == 0 { 0.0 } else { of(size) * of(learned - 1) };
-        let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
-        let scores = self.scores(baseline, place.feature, place.start);
-        let design = Arc::new(Design::new(feature, &scores, at));
-        if self.designs.len() >= DESIGNS_MAX {
-            self.designs.clear();
-        }
-        self.designs.insert(key, Arc::clone(&design));
-        design
+        let slot = slot(&mut self.slots, baseline, place.feature, place.start);
+        let made = [size, several, learned];
+        let at = slot.designs.iter().position(|(known, _)| *known == made).unwrap_or_else(|| {
+            let own = if learned == 0 { 0.0 } else { of(size) * of(learned - 1) };
+            let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
+            let design = Design::new(&baseline.features[place.feature], &slot.scores, at);
+            slot.designs.push((made, Box::new(design)));
+            self.made += 1;
+            slot.designs.len() - 1
+        });
+        &slot.designs[at].1
     }
+}
+
+fn slot<'a>(slots: &'a mut Vec<Vec<Option<Slot>>>, baseline: &Baseline, feature: usize, start: WallMs) -> &'a mut Slot {
+    let of = &baseline.features[feature];
+    let season = of.season_slot(start);
+    if slots.len() <= feature {
+        slots.resize_with(feature + 1, Vec::new);
+    }
+    let of_feature = &mut slots[feature];
+    if of_feature.len() <= season {
+        of_feature.resize_with(season + 1, || None);
+    }
+    of_feature[season]
+        .get_or_insert_with(|| Slot { scores: Arc::new(Scores::of_season(of, season)), designs: Vec::new() })
 }
 
 /// How many features of a baseline are watched; they share the risk of a bad reference.

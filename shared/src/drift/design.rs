@@ -81,8 +81,10 @@ pub struct Frame {
     pub prior: f64,
     /// The stream's own level is never taken for more than this.
     pub reach: f64,
-    /// Its bets: components `first..end`.
+    /// Its bets: components `first..falls` on a rise, `falls..end` on a fall.
     pub first: usize,
+    /// Its first bet on a fall.
+    pub falls: usize,
     /// One after its last component.
     pub end: usize,
 }
@@ -93,8 +95,7 @@ impl Frame {
         if n <= 0.0 {
             return 0.0;
         }
-        let noise = self.phi / n;
-        (self.prior / (self.prior + noise) * sum / n).clamp(-self.reach, self.reach)
+        (self.prior * sum / (self.prior * n + self.phi)).clamp(-self.reach, self.reach)
     }
 }
 
@@ -106,9 +107,9 @@ pub struct Design {
     /// The families, in the order of [`Scores::families`]; also those that no bet is possible on.
     pub frames: List<Frame, FAMILIES_MAX>,
     /// Per component: lambda/phi.
-    pub(super) slope: [f32; COMPONENTS_MAX],
+    pub(super) slope: [f64; COMPONENTS_MAX],
     /// Per component: psi/phi.
-    pub(super) price: [f32; COMPONENTS_MAX],
+    pub(super) price: [f64; COMPONENTS_MAX],
     /// Per component: its share of the stake.
     pub(super) weight: [f32; COMPONENTS_MAX],
 }
@@ -130,6 +131,7 @@ impl Design {
         for family in scores.families() {
             let mut frame = frame(feature, scores, family, at);
             frame.first = design.components.len();
+            frame.falls = frame.first;
             for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n) {
                 let found = match scores.share(family) {
                     Some(p) if family == Family::Repeats => repeats_bet(p, weight, &frame),
@@ -138,6 +140,7 @@ impl Design {
                 };
                 if let Some(component) = found {
                     design.push(component, frame.phi);
+                    frame.falls += usize::from(sign > 0.0);
                 }
             }
             frame.end = design.components.len();
@@ -151,8 +154,8 @@ impl Design {
         let at = self.components.len();
         // The plans never exceed the capacity; a test holds it.
         if self.components.push(component).is_ok() {
-            self.slope[at] = (component.lambda / phi) as f32;
-            self.price[at] = (component.psi / phi) as f32;
+            self.slope[at] = component.lambda / phi;
+            self.price[at] = component.psi / phi;
             self.weight[at] = component.weight as f32;
         }
     }
@@ -186,7 +189,7 @@ fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circums
     let own = if family.has_level() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
     let tau = REFERENCE_Z * sd + feature.tolerance;
-    Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, end: 0 }
+    Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, falls: 0, end: 0 }
 }
 
 /// Families of a numeric feature.

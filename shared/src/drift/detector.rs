@@ -21,6 +21,9 @@ const CALM_WINDOWS_MAX: u32 = 500;
 const CALM_SHARE: f64 = 0.2;
 /// One-sided normal quantile for "back within tolerance".
 const CALM_Z: f64 = 1.645;
+/// The same for "surely less than half of what was alarmed about"; it is asked again after every calm window, for as long as the
+/// alarm holds.
+const GONE_Z: f64 = 3.0;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
@@ -89,7 +92,10 @@ impl Own {
 pub struct Detector {
     grown: [f32; COMPONENTS_MAX],
     cusum: [f32; COMPONENTS_MAX],
-    reset: [u64; COMPONENTS_MAX],
+    /// Slot in which each CUSUM last left its floor, counted from `first`.
+    reset: [u32; COMPONENTS_MAX],
+    /// The first slot.
+    first: Option<u64>,
     own: Own,
     latch: Option<Latch>,
 }
@@ -113,6 +119,7 @@ impl Default for Detector {
             grown: [0.0; COMPONENTS_MAX],
             cusum: [1.0; COMPONENTS_MAX],
             reset: [0; COMPONENTS_MAX],
+            first: None,
             own: Own::default(),
             latch: None,
         }
@@ -122,8 +129,8 @@ impl Default for Detector {
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Natural logarithm of the mixture before re-arming; -inf when nothing was bet.
-    pub log_evidence: f64,
+    /// The mixture before re-arming; 0 when nothing was bet.
+    pub evidence: f64,
     /// Set when this window raised an alarm on a stream that was not latched.
     pub raised: Option<Alarm>,
     /// Set when this window let the latch go.
@@ -148,8 +155,10 @@ impl Detector {
             // As many frames as families, and room for every family.
             let _ = seen.push(self.less_own(frame, *compared));
         }
-        let (total, held) = self.grow(design, &seen, slot);
-        let mut step = Step { log_evidence: libm::log(total), raised: None, cleared: false };
+        let first = *self.first.get_or_insert(slot);
+        let offset = u32::try_from(slot.saturating_sub(first)).unwrap_or(u32::MAX);
+        let (total, held) = self.grow(design, &seen, offset);
+        let mut step = Step { evidence: total, raised: None, cleared: false };
         if let Some(latch) = &mut self.latch {
             // The CUSUM is not re-armed, so it goes on telling how sure we are.
             latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(held));
@@ -185,7 +194,7 @@ impl Detector {
     }
 
     fn alarm(&mut self, design: &Design, seen: &[Compared], slot: u64, threshold: f64, step: &mut Step) {
-        let alarm = self.name(design, threshold, step.log_evidence);
+        let alarm = self.name(design, threshold, libm::log(step.evidence));
         self.grown = [0.0; COMPONENTS_MAX];
         if let Some(latch) = &mut self.latch {
             (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
@@ -204,43 +213,46 @@ impl Detector {
         let now = towards(compared, alarm.sign) / compared.n;
         let n = compared.n * (slot.saturating_sub(alarm.onset) + 1) as f64;
         let best = (frame.first..frame.end)
-            .filter(|&i| design.components[i].sign == alarm.sign && self.reset[i] == alarm.onset)
+            .filter(|&i| design.components[i].sign == alarm.sign && self.onset(i) == alarm.onset)
             .max_by(|&a, &b| self.cusum[a].total_cmp(&self.cusum[b]));
         match best {
             Some(i) if self.cusum[i] < EVIDENCE_MAX => {
-                let (slope, price) = (f64::from(design.slope[i]), f64::from(design.price[i]));
-                (libm::log(f64::from(self.cusum[i])) / n + price) / slope
+                (libm::log(f64::from(self.cusum[i])) / n + design.price[i]) / design.slope[i]
             }
             _ => now,
         }
     }
 
+    /// The slot in which a component's CUSUM last left its floor.
+    fn onset(&self, component: usize) -> u64 {
+        self.first.unwrap_or(0) + u64::from(self.reset[component])
+    }
+
     /// Multiplies every component by its e-value and returns the mixtures of Shiryaev-Roberts and of CUSUM.
-    fn grow(&mut self, design: &Design, seen: &[Compared], slot: u64) -> (f64, f64) {
+    fn grow(&mut self, design: &Design, seen: &[Compared], offset: u32) -> (f64, f64) {
         // Where a family has no readings nothing is bet: times 1, and the floor stays where it is.
         let (mut log_e, mut floor) = ([0.0f32; COMPONENTS_MAX], [0.0f32; COMPONENTS_MAX]);
         for (frame, compared) in design.frames.iter().zip(seen).filter(|(_, compared)| compared.n > 0.0) {
-            for i in frame.first..frame.end {
-                let (slope, price) = (f64::from(design.slope[i]), f64::from(design.price[i]));
-                let sum = towards(compared, design.components[i].sign);
-                log_e[i] = (slope * sum - price * compared.n) as f32;
-                floor[i] = 1.0;
+            floor[frame.first..frame.end].fill(1.0);
+            for (bets, sum) in [(frame.first..frame.falls, compared.rise), (frame.falls..frame.end, -compared.fall)] {
+                let prices = design.slope[bets.clone()].iter().zip(&design.price[bets.clone()]);
+                for (log_e, (slope, price)) in log_e[bets].iter_mut().zip(prices) {
+                    *log_e = (slope * sum - price * compared.n) as f32;
+                }
             }
         }
-        let (mut total, mut held) = (0.0f32, 0.0f32);
+        // One short loop per array, which the compiler makes vectors of.
+        let e = log_e.map(exp);
         for ((reset, cusum), floor) in self.reset.iter_mut().zip(&self.cusum).zip(&floor) {
-            if cusum <= floor {
-                *reset = slot;
-            }
+            *reset = if cusum <= floor { offset } else { *reset };
         }
-        for i in 0..COMPONENTS_MAX {
-            let e = exp(log_e[i]);
-            self.grown[i] = (e * (self.grown[i] + floor[i])).min(EVIDENCE_MAX);
-            self.cusum[i] = (e * self.cusum[i].max(floor[i])).min(EVIDENCE_MAX);
-            total += design.weight[i] * self.grown[i];
-            held += design.weight[i] * self.cusum[i];
+        for ((grown, floor), e) in self.grown.iter_mut().zip(&floor).zip(&e) {
+            *grown = below(e * (*grown + floor), EVIDENCE_MAX);
         }
-        (f64::from(total), f64::from(held))
+        for ((cusum, floor), e) in self.cusum.iter_mut().zip(&floor).zip(&e) {
+            *cusum = below(e * if *cusum > *floor { *cusum } else { *floor }, EVIDENCE_MAX);
+        }
+        (dot(&design.weight, &self.grown), dot(&design.weight, &self.cusum))
     }
 
     /// Which family and direction to name: the first in the order of people's words that has reached the naming evidence,
@@ -257,7 +269,7 @@ impl Detector {
             .find(|&i| worth(i) >= enough);
         let winner = named.or_else(|| best_of(&|_| true))?;
         let bet = &design.components[winner];
-        Some(Alarm { family: bet.family, sign: bet.sign, onset: self.reset[winner], log_evidence })
+        Some(Alarm { family: bet.family, sign: bet.sign, onset: self.onset(winner), log_evidence })
     }
 
     /// Lets the latch go after [`CALM_WINDOWS`] windows in a row that are nearer to normal than to the alarm, if together
@@ -285,7 +297,10 @@ impl Detector {
         if latch.calm < CALM_WINDOWS || !(sure || latch.calm >= CALM_WINDOWS_MAX) {
             return false;
         }
-        let within = latch.calm_sum / latch.calm_n <= frame.tau + CALM_Z * libm::sqrt(frame.phi / latch.calm_n);
+        let (mean, error) = (latch.calm_sum / latch.calm_n, libm::sqrt(frame.phi / latch.calm_n));
+        // Not further than tolerated, and surely less than half of what was alarmed about.
+        let within = mean <= frame.tau + CALM_Z * error
+            && mean + GONE_Z * error <= frame.tau + 0.5 * (latch.effect - frame.tau).max(0.0);
         if within {
             *self = Self { own: self.own, ..Self::default() };
         } else {
@@ -297,6 +312,20 @@ impl Detector {
     }
 }
 
+/// The smaller of two numbers, without the look at NaN that `f32::min` takes.
+fn below(x: f32, limit: f32) -> f32 {
+    if x < limit { x } else { limit }
+}
+
+/// Σ weight·grown, in four sums side by side.
+fn dot(weight: &[f32; COMPONENTS_MAX], grown: &[f32; COMPONENTS_MAX]) -> f64 {
+    let mut sums = [0.0f32; 4];
+    for (weight, grown) in weight.chunks_exact(4).zip(grown.chunks_exact(4)) {
+        sums.iter_mut().zip(weight.iter().zip(grown)).for_each(|(sum, (w, g))| *sum += w * g);
+    }
+    f64::from(sums[0] + sums[1] + (sums[2] + sums[3]))
+}
+
 fn towards(compared: &Compared, sign: f64) -> f64 {
     if sign > 0.0 { compared.rise } else { -compared.fall }
 }
@@ -305,7 +334,7 @@ fn towards(compared: &Compared, sign: f64) -> f64 {
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4]; // Cody and Waite's split of ln 2.
-    let x = x.clamp(-87.0, 88.0);
+    let x = below(if x > -87.0 { x } else { -87.0 }, 88.0);
     let shifted = x * core::f32::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
     let rest = (x - k * LN_2[0]) - k * LN_2[1];

@@ -50,9 +50,28 @@ pub struct Scores {
     p: [f64; CELLS_MAX],
     location: [f64; CELLS_MAX],
     scale: [f64; CELLS_MAX],
-    p_missing: f64,
-    p_repeats: f64,
+    missing: Share,
+    repeats: Share,
+    /// Of each cell.
+    shares: [Share; CELLS_MAX],
     rows: f64,
+}
+
+/// A share of readings, and one over the standard deviation of its indicator.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Share {
+    p: f64,
+    per_sd: f64,
+}
+
+impl Share {
+    fn new(p: f64) -> Self {
+        Self { p, per_sd: 1.0 / sqrt(p * (1.0 - p)) }
+    }
+
+    fn sum(self, hits: u32, of: f64) -> Sum {
+        Sum { n: of, sum: (f64::from(hits) - of * self.p) * self.per_sd }
+    }
 }
 
 /// What a window or a sum of windows counted of one feature.
@@ -119,7 +138,7 @@ impl Scores {
         let missing = f64::from(season.missing);
         let rows: f64 = season.counts.iter().map(|&c| f64::from(c)).sum();
         let shrunk = |count: f64, of: f64, p: f64| (count + SEASON_PRIOR_ROWS * p) / (of + SEASON_PRIOR_ROWS);
-        let p_missing = shrunk(missing, rows + missing, all.p_missing);
+        let p_missing = shrunk(missing, rows + missing, all.missing.p);
         let p = season.counts.iter().zip(all.p).map(|(&count, p)| shrunk(f64::from(count), rows, p));
         Self::of(feature, p, p_missing, rows + missing + SEASON_PRIOR_ROWS)
     }
@@ -132,13 +151,15 @@ impl Scores {
             p: [0.0; CELLS_MAX],
             location: [0.0; CELLS_MAX],
             scale: [0.0; CELLS_MAX],
-            p_missing,
-            p_repeats: (f64::from(feature.repeats) + 0.5) / (feature.rows() as f64 + 1.0),
+            missing: Share::new(p_missing),
+            repeats: Share::new((f64::from(feature.repeats) + 0.5) / (feature.rows() as f64 + 1.0)),
+            shares: [Share::default(); CELLS_MAX],
             rows,
         };
         let mut below = 0.0;
         for (k, p) in shares.take(cells).enumerate() {
             table.p[k] = p;
+            table.shares[k] = Share::new(p);
             table.location[k] = normal::quantile(below + p / 2.0);
             below += p;
         }
@@ -178,8 +199,8 @@ impl Scores {
             Family::Location | Family::Scale => None,
             Family::Top => Some(self.p[self.cells - 1]),
             Family::Bottom => Some(self.p[0]),
-            Family::Missing => Some(self.p_missing),
-            Family::Repeats => Some(self.p_repeats),
+            Family::Missing => Some(self.missing.p),
+            Family::Repeats => Some(self.repeats.p),
             Family::Category(k) => Some(self.p[usize::from(k)]),
         }
     }
@@ -198,30 +219,56 @@ impl Scores {
     /// The sum of a family's scores over a window's counts.
     pub fn sum<'a>(&self, family: Family, tally: impl Into<Tally<'a>>) -> Sum {
         let tally = tally.into();
-        self.sum_of(family, tally, tally.counts.iter().map(|&c| f64::from(c)).sum())
+        self.sum_of(family, tally, &Counted::of(tally.counts))
     }
 
     /// The sums of every family.
+    #[inline]
     pub fn sums<'a>(&self, tally: impl Into<Tally<'a>>) -> Sums {
         let tally = tally.into();
-        let n: f64 = tally.counts.iter().map(|&c| f64::from(c)).sum();
-        self.families().map(|family| self.sum_of(family, tally, n)).collect()
+        let counted = Counted::of(tally.counts);
+        self.families().map(|family| self.sum_of(family, tally, &counted)).collect()
     }
 
-    fn sum_of(&self, family: Family, tally: Tally<'_>, n: f64) -> Sum {
-        let Tally { counts, missing, repeats } = tally;
-        let dot = |scores: &[f64; CELLS_MAX]| counts.iter().zip(scores).map(|(&c, g)| f64::from(c) * g).sum();
-        let share = |hits: u32, of: f64, p: f64| Sum { n: of, sum: (f64::from(hits) - of * p) / sqrt(p * (1.0 - p)) };
-        let hits = |k: usize| counts.get(k).copied().unwrap_or(0);
+    #[inline]
+    fn sum_of(&self, family: Family, tally: Tally<'_>, counted: &Counted) -> Sum {
+        let n = counted.n;
+        let hits = |k: usize| tally.counts.get(k).copied().unwrap_or(0);
+        let share = |k: usize| self.shares.get(k).copied().unwrap_or_default().sum(hits(k), n);
         match family {
-            Family::Location => Sum { n, sum: dot(&self.location) },
-            Family::Scale => Sum { n, sum: dot(&self.scale) },
-            Family::Top => share(hits(self.cells - 1), n, self.p[self.cells - 1]),
-            Family::Bottom => share(hits(0), n, self.p[0]),
-            Family::Category(k) => share(hits(usize::from(k)), n, self.p[usize::from(k)]),
-            Family::Missing => share(missing, n + f64::from(missing), self.p_missing),
-            Family::Repeats => share(repeats, n, self.p_repeats),
+            Family::Location => Sum { n, sum: counted.dot(&self.location) },
+            Family::Scale => Sum { n, sum: counted.dot(&self.scale) },
+            Family::Top => share(self.cells - 1),
+            Family::Bottom => share(0),
+            Family::Category(k) => share(usize::from(k)),
+            Family::Missing => self.missing.sum(tally.missing, n + f64::from(tally.missing)),
+            Family::Repeats => self.repeats.sum(tally.repeats, n),
         }
+    }
+}
+
+/// Counts as the arithmetic needs them.
+struct Counted {
+    counts: [f64; CELLS_MAX],
+    n: f64,
+}
+
+impl Counted {
+    #[inline]
+    fn of(cells: &[u32]) -> Self {
+        let mut counts = [0.0; CELLS_MAX];
+        counts.iter_mut().zip(cells).for_each(|(to, &count)| *to = f64::from(count));
+        Self { counts, n: cells.iter().map(|&count| u64::from(count)).sum::<u64>() as f64 }
+    }
+
+    /// Σ count·score, in four sums side by side.
+    #[inline]
+    fn dot(&self, scores: &[f64; CELLS_MAX]) -> f64 {
+        let mut sums = [0.0; 4];
+        for (counts, scores) in self.counts.chunks_exact(4).zip(scores.chunks_exact(4)) {
+            sums.iter_mut().zip(counts.iter().zip(scores)).for_each(|(sum, (count, score))| *sum += count * score);
+        }
+        sums[0] + sums[1] + (sums[2] + sums[3])
     }
 }
 

@@ -39,7 +39,8 @@ const HAS_BESIDE: u8 = 1 << 6;
 const CATEGORIES: u8 = 1 << 7;
 const WIDTH: u8 = HAS_CELLS - 1;
 const COUNT_MAX: u32 = i32::MAX as u32;
-const PACKED_BYTES_MAX: usize = CELLS_MAX * 5;
+/// Counts of up to 31 bits and positions of up to 8, and what [`Bits`] may touch beyond the last.
+const PACKED_BYTES_MAX: usize = CELLS_MAX * 5 + 8;
 /// Steps of a mean distance beyond the outermost edges: so many per doubling, from 2^-9 ranges.
 const BEYOND: (f64, f64) = (10.0, 9.0);
 
@@ -164,18 +165,39 @@ fn position_bits(counts: &[u32]) -> u32 {
     (2 + (n / counts.len().max(1) as u64).max(1).ilog2() / 2).min(8)
 }
 
-/// Bits one after the other, least significant first.
-struct Bits<'a> {
-    bytes: &'a mut [u8],
+/// Numbers of a few bits one after the other, least significant bit first.
+struct Bits {
+    bytes: [u8; PACKED_BYTES_MAX],
     at: usize,
 }
 
-impl Bits<'_> {
+impl Bits {
+    const EMPTY: Self = Self { bytes: [0; PACKED_BYTES_MAX], at: 0 };
+
+    /// The eight bytes that hold the next number of at most 32 bits, wherever in the first of them it begins.
+    fn word(&self) -> u64 {
+        self.bytes[self.at / 8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     fn put(&mut self, value: u32, width: u32) {
-        for i in 0..width {
-            self.bytes[self.at / 8] |= (((value >> i) & 1) as u8) << (self.at % 8);
-            self.at += 1;
+        let word = self.word() | u64::from(value) << (self.at % 8);
+        if let Some(bytes) = self.bytes[self.at / 8..].first_chunk_mut() {
+            *bytes = word.to_le_bytes();
         }
+        self.at += width as usize;
+    }
+
+    fn take(&mut self, width: u32) -> u32 {
+        let value = (self.word() >> (self.at % 8)) & ((1 << width) - 1);
+        self.at += width as usize;
+        value as u32
+    }
+
+    /// Reads bytes up to the one that holds the last of `bits`.
+    fn fill<D: Decoder>(&mut self, decoder: &mut D, from: usize, bits: usize) -> Result<(), DecodeError> {
+        let (from, to) = (from.div_ceil(8), bits.div_ceil(8));
+        decoder.claim_bytes_read(to - from)?;
+        decoder.reader().read(&mut self.bytes[from..to])
     }
 }
 
@@ -191,16 +213,16 @@ fn encode_sketch<E: Encoder>(sketch: &Sketch, shape: &mut u8, encoder: &mut E) -
     *shape = mine;
     let beside = (sketch.missing(), sketch.non_finite(), sketch.repeats());
     let has_beside = beside != (0, 0, 0);
-    let mut bytes = [0u8; PACKED_BYTES_MAX];
-    let mut bits = Bits { bytes: &mut bytes, at: 0 };
+    let mut bits = Bits::EMPTY;
     counts.iter().for_each(|&count| bits.put(count.min(COUNT_MAX), width));
     let last = counts.len().saturating_sub(1);
     let mean = |cell: usize| sketch.positions()[cell] as f64 / f64::from(counts[cell]) / f64::from(POSITIONS);
     if !categories {
         let parts = position_bits(counts);
-        for cell in (1..last).filter(|&cell| counts[cell] > 0) {
-            let part = (mean(cell) * f64::from(1u32 << parts)) as u32;
-            bits.put(part.min((1 << parts) - 1), parts);
+        for (&position, &count) in sketch.positions().iter().zip(counts).take(last).skip(1).filter(|(_, c)| **c > 0) {
+            // The same as mean·2^parts, in whole numbers; a position of a full f32 range fits u64 by far.
+            let part = (position << parts) / (u64::from(count) * POSITIONS as u64);
+            bits.put(part.min((1 << parts) - 1) as u32, parts);
         }
     }
     let used = bits.at.div_ceil(8);
@@ -209,7 +231,7 @@ fn encode_sketch<E: Encoder>(sketch: &Sketch, shape: &mut u8, encoder: &mut E) -
     if has_cells {
         writer.write(&[mine])?;
     }
-    writer.write(&bytes[..used])?;
+    writer.write(&bits.bytes[..used])?;
     let outer = |cell: usize| !categories && counts.get(cell).is_some_and(|&c| c > 0);
     let (bottom, top) = (outer(0), last > 0 && outer(last));
     for cell in [(bottom, 0), (top, last)].into_iter().filter_map(|(has, cell)| has.then_some(cell)) {
@@ -234,7 +256,7 @@ fn encode_sketch<E: Encoder>(sketch: &Sketch, shape: &mut u8, encoder: &mut E) -
 
 fn decode_sketch<D: Decoder>(shape: &mut u8, decoder: &mut D) -> Result<Sketch, DecodeError> {
     let [head] = take(decoder)?;
-    let width = usize::from(head & WIDTH);
+    let width = u32::from(head & WIDTH);
     if head & HAS_CELLS != 0 {
         [*shape] = take(decoder)?;
     }
@@ -242,29 +264,22 @@ fn decode_sketch<D: Decoder>(shape: &mut u8, decoder: &mut D) -> Result<Sketch, 
     if cells > CELLS_MAX {
         return Err(DecodeError::Other("a sketch has too many cells"));
     }
-    let mut packed = [0u8; PACKED_BYTES_MAX];
-    let counted = cells * width;
-    let whole = counted.div_ceil(8);
-    decoder.claim_bytes_read(whole)?;
-    decoder.reader().read(&mut packed[..whole])?;
-    let bit = |packed: &[u8], at: usize| u32::from((packed[at / 8] >> (at % 8)) & 1);
-    let value = |packed: &[u8], at: usize, width: usize| (0..width).map(|i| bit(packed, at + i) << i).sum::<u32>();
-    let counts: heapless::Vec<u32, CELLS_MAX> = (0..cells).map(|k| value(&packed, k * width, width)).collect();
+    let mut bits = Bits::EMPTY;
+    let counted = cells * width as usize;
+    bits.fill(decoder, 0, counted)?;
+    let counts: heapless::Vec<u32, CELLS_MAX> = (0..cells).map(|_| bits.take(width)).collect();
     let last = cells.saturating_sub(1);
     let parts = position_bits(&counts);
-    let inner = (1..last).filter(|&cell| counts[cell] > 0).count();
-    let end = if categories { whole } else { (counted + inner * parts as usize).div_ceil(8) };
-    decoder.claim_bytes_read(end - whole)?;
-    decoder.reader().read(&mut packed[whole..end])?;
+    let inner = if categories { 0 } else { (1..last).filter(|&cell| counts[cell] > 0).count() };
+    bits.fill(decoder, counted, counted + inner * parts as usize)?;
     let mut positions: heapless::Vec<u64, CELLS_MAX> = counts.iter().map(|_| 0).collect();
     let sum = |count: u32, mean: f64| (mean * f64::from(POSITIONS) * f64::from(count) + 0.5) as u64;
     let mut outer = [false; 2];
     if !categories {
-        let mut at = counted;
         for cell in (1..last).filter(|&cell| counts[cell] > 0) {
-            let part = value(&packed, at, parts as usize);
-            positions[cell] = sum(counts[cell], (f64::from(part) + 0.5) / f64::from(1u32 << parts));
-            at += parts as usize;
+            // The middle of the part, in whole positions.
+            let part = u64::from(bits.take(parts));
+            positions[cell] = ((2 * part + 1) * u64::from(counts[cell]) * POSITIONS as u64) >> (parts + 1);
         }
         outer = [0, last].map(|cell| counts.get(cell).is_some_and(|&c| c > 0));
         outer[1] &= last > 0;
@@ -342,7 +357,7 @@ fn from_bfloat16(half: u16) -> f32 {
 mod tests {
     extern crate std;
     use super::*;
-    use crate::sketch::Cells;
+    use crate::sketch::{Cells, Grid};
     use crate::wire::{FRAME_BYTES_MAX, Frame};
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -350,18 +365,18 @@ mod tests {
 
     type Small = Window<32>;
 
-    fn cells() -> Vec<Cells> {
+    fn grids() -> Vec<Grid> {
         let edges = [
             -2.3, -1.6, -1.3, -1.0, -0.8, -0.7, -0.5, -0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4, 0.5, 0.7, 0.8, 1.0, 1.3,
             1.6, 2.3,
         ];
-        vec![Cells::Edges(edges.into_iter().collect()); 20]
+        vec![Grid::new(&Cells::Edges(edges.into_iter().collect())); 20]
     }
 
     fn window(seed: u64, samples: u32, missing: bool) -> Box<Small> {
-        let cells = cells();
+        let grids = grids();
         let mut w =
-            Box::new(Small::new(ReleaseId(0x0123_4567_89ab_cdef), WallMs(1_795_300_000_000), 60_000, cells.iter()));
+            Box::new(Small::new(ReleaseId(0x0123_4567_89ab_cdef), WallMs(1_795_300_000_000), 60_000, grids.iter()));
         let mut state = seed;
         for _ in 0..samples {
             let values = (0..20).map(|_| {
@@ -370,7 +385,7 @@ mod tests {
                 // Logistic quantiles: near enough to the normal law the edges stand for.
                 if missing && u < 0.1 { f32::NAN } else { 0.5 * libm::logf((u + 1e-6) / (1.0 - u + 1e-6)) }
             });
-            w.add(cells.iter(), values);
+            w.add(grids.iter(), values);
         }
         w
     }

@@ -1,0 +1,175 @@
+//! Where a value falls: the cells of a sketch, and the same laid out for counting.
+
+use super::{CELLS_MAX, EDGES_MAX, POSITION_MAX, POSITIONS};
+use crate::list::List;
+use serde::{Deserialize, Serialize};
+
+/// How a value finds its cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cells {
+    /// Ascending edges; cell `k` holds `(edge[k-1], edge[k]]`.
+    Edges(List<f32, EDGES_MAX>),
+    /// Whole numbers `0..n` are cells of their own; one more cell counts everything else ("never seen").
+    Categories(u8),
+}
+
+impl Cells {
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Edges(edges) => edges.len() + 1,
+            Self::Categories(n) => usize::from(*n) + 1,
+        }
+    }
+
+    /// Never: there is always at least one cell.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The edge that positions of a cell begin at, and the width they are counted in: the cell's own, and for the outer cells the
+    /// range between the outermost edges. `None` for categories and without edges.
+    pub fn span(&self, cell: usize) -> Option<(f32, f32)> {
+        let Self::Edges(edges) = self else { return None };
+        let (&first, &last) = (edges.first()?, edges.last()?);
+        let range = if last > first { last - first } else { libm::fabsf(first).max(1.0) };
+        match cell {
+            0 => Some((first, range)),
+            k if k == edges.len() => Some((last, range)),
+            k => Some((edges[k - 1], edges[k] - edges[k - 1])),
+        }
+    }
+}
+
+const TWO_TO_23: f32 = 8_388_608.0;
+const TWO_TO_23_BITS: u32 = 1 << 23;
+
+/// Cells laid out so that a value finds its place by comparisons that a compiler makes vectors of, without a search, a
+/// division or a branch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    cells: usize,
+    /// Categories, instead of edges.
+    categories: Option<f32>,
+    /// Filled up with +inf, which no finite value is above.
+    edges: [f32; CELLS_MAX],
+    /// Per cell, where positions are counted from.
+    from: [f32; CELLS_MAX],
+    /// Per cell, parts per unit; downwards in the bottom cell.
+    parts: [f32; CELLS_MAX],
+}
+
+impl Grid {
+    /// The layout of `cells`.
+    pub fn new(cells: &Cells) -> Self {
+        let mut grid = Self {
+            cells: cells.len().min(CELLS_MAX),
+            categories: None,
+            edges: [f32::INFINITY; CELLS_MAX],
+            from: [0.0; CELLS_MAX],
+            parts: [0.0; CELLS_MAX],
+        };
+        match cells {
+            Cells::Edges(edges) => grid.edges.iter_mut().zip(edges.iter()).for_each(|(to, &edge)| *to = edge),
+            Cells::Categories(n) => grid.categories = Some(f32::from(*n)),
+        }
+        for cell in 0..grid.cells {
+            if let Some((from, width)) = cells.span(cell) {
+                grid.from[cell] = from;
+                grid.parts[cell] = if cell == 0 { -POSITIONS / width } else { POSITIONS / width };
+            }
+        }
+        grid
+    }
+
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        self.cells
+    }
+
+    /// Never: there is always at least one cell.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Whether the values are numbers rather than categories.
+    pub fn is_numeric(&self) -> bool {
+        self.categories.is_none()
+    }
+
+    /// The cell of a finite value.
+    #[inline]
+    pub fn cell(&self, value: f32) -> usize {
+        match self.categories {
+            None => {
+                // Ascending edges: those below the value come first, and a compiler makes the mask of vectors.
+                let mut below = 0u32;
+                for (i, &edge) in self.edges.iter().enumerate() {
+                    below |= u32::from(edge < value) << i;
+                }
+                below.trailing_ones() as usize
+            }
+            Some(n) if value >= 0.0 && value < n && value as u8 as f32 == value => usize::from(value as u8),
+            Some(n) => n as usize,
+        }
+    }
+
+    /// Where in its cell a value lies, in 1/256 of the cell's width; in the outer cells how far beyond the edge, in 1/256 of the
+    /// range between the outermost edges. Categories have no inside.
+    #[inline]
+    pub(super) fn position(&self, cell: usize, value: f32) -> u32 {
+        let parts = (value - self.from[cell]) * self.parts[cell];
+        let parts = if parts > 0.0 { parts } else { 0.0 };
+        let parts = if parts < POSITION_MAX { parts } else { POSITION_MAX };
+        // Adding 2^23 leaves the nearest integer in the low bits of what is below it.
+        (parts + TWO_TO_23).to_bits() & (TWO_TO_23_BITS - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn grid(edges: &[f32]) -> Grid {
+        Grid::new(&Cells::Edges(edges.iter().copied().collect()))
+    }
+
+    #[test]
+    fn a_value_on_an_edge_belongs_below_it() {
+        let grid = grid(&[1.0, 2.0]);
+        let found: Vec<usize> = [0.0, 1.0, 1.5, 2.0, 3.0].iter().map(|&v| grid.cell(v)).collect();
+        assert_eq!(found, [0, 0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn categories_outside_fall_in_the_last_cell() {
+        let grid = Grid::new(&Cells::Categories(3));
+        let found: Vec<usize> = [0.0, 2.0, 3.0, -1.0, 0.5, 1e30].iter().map(|&v| grid.cell(v)).collect();
+        assert_eq!(found, [0, 2, 3, 3, 3, 3]);
+        assert_eq!(grid.position(3, 1e30), 0);
+    }
+
+    #[test]
+    fn any_edges_give_a_place_to_any_value() {
+        for edges in [&[][..], &[0.0], &[f32::MIN, f32::MAX], &[1.0, 1.0 + f32::EPSILON], &[-1e-40, 1e-40]] {
+            let grid = grid(edges);
+            for value in [0.0, f32::MIN, f32::MAX, 1.0, -1e-42, f32::MIN_POSITIVE] {
+                let cell = grid.cell(value);
+                assert!(cell < grid.len());
+                assert!(grid.position(cell, value) <= POSITION_MAX as u32);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_cell_is_the_one_a_search_finds(mut edges in prop::collection::vec(-9.0f32..9.0, 1..EDGES_MAX), value in -10.0f32..10.0) {
+            edges.sort_by(f32::total_cmp);
+            prop_assert_eq!(grid(&edges).cell(value), edges.partition_point(|&edge| edge < value));
+        }
+    }
+}
