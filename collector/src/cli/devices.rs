@@ -19,7 +19,7 @@ pub fn list(client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
             ("DEVICE", |d| text(d, "id")),
             ("STATE", |d| text(d, "state")),
             ("MODEL", |d| format!("{} {}", text(d, "model"), text(d, "release"))),
-            ("CHANGED MOST", |d| text(d, "worst_feature")),
+            ("CHANGED MOST", |d| text(d, if d["note"].is_string() { "note" } else { "worst_feature" })),
             ("LABELS", labels),
         ],
     )?;

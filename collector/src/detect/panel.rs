@@ -64,7 +64,41 @@ pub struct Signal {
     pub threshold: f64,
 }
 
-type Row = Vec<Detector>;
+/// What a device, a cohort or the fleet brought to its detectors, one per feature.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    detectors: Vec<Detector>,
+    /// Slots stepped.
+    slots: u32,
+    /// Samples in them.
+    samples: u64,
+}
+
+impl Row {
+    fn seen(&mut self, features: usize, samples: u64) {
+        self.detectors.resize(features, Detector::default());
+        self.slots = self.slots.saturating_add(1);
+        self.samples = self.samples.saturating_add(samples);
+    }
+}
+
+/// How much of a device was seen, and how much a verdict needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Slots stepped with its windows.
+    pub slots: u32,
+    /// Samples in them.
+    pub samples: u64,
+    /// Samples before the first verdict: those of a window as the baseline expects it.
+    pub needed: u64,
+}
+
+impl Seen {
+    /// Whether a verdict may be given.
+    pub fn is_enough(&self) -> bool {
+        self.samples >= self.needed
+    }
+}
 
 /// The detectors' state after some slot.
 #[derive(Debug, Clone, Default)]
@@ -72,8 +106,6 @@ struct Detectors {
     device: BTreeMap<Name, Row>,
     cohort: BTreeMap<Cohort, Row>,
     fleet: Row,
-    /// Slots stepped with windows of this device.
-    stepped: BTreeMap<Name, u32>,
 }
 
 /// All detectors of one release.
@@ -169,9 +201,14 @@ impl Panel {
         self.closed
     }
 
-    /// Slots stepped with windows of a device.
-    pub fn stepped(&self, device: &Name) -> u32 {
-        self.now.stepped.get(device).copied().unwrap_or(0)
+    /// How much of a device was seen.
+    pub fn seen(&self, device: &Name) -> Seen {
+        let (slots, samples) = self.now.device.get(device).map_or((0, 0), |row| (row.slots, row.samples));
+        Seen { slots, samples, needed: self.needed() }
+    }
+
+    fn needed(&self) -> u64 {
+        u64::from(self.release.baseline.window_samples)
     }
 
     /// Devices with a window among the last `slots` closed ones.
@@ -181,14 +218,15 @@ impl Panel {
         self.log.range(from..=closed).flat_map(|(_, windows)| windows.keys().cloned()).collect()
     }
 
-    /// Every latched detector.
+    /// Every latched detector of those that have seen enough for a verdict.
     pub fn signals(&self) -> Vec<Signal> {
         let devices = self.now.device.iter().map(|(name, row)| (Level::Device(name.clone()), row));
         let cohorts = self.now.cohort.iter().map(|(cohort, row)| (Level::Cohort(cohort.clone()), row));
         let mut signals = Vec::new();
-        for (level, row) in devices.chain(cohorts).chain([(Level::Fleet, &self.now.fleet)]) {
+        let rows = devices.chain(cohorts).chain([(Level::Fleet, &self.now.fleet)]);
+        for (level, row) in rows.filter(|(_, row)| row.samples >= self.needed()) {
             let threshold = self.threshold(&level, &self.now);
-            for (feature, detector) in row.iter().enumerate() {
+            for (feature, detector) in row.detectors.iter().enumerate() {
                 if let Some(latch) = detector.latch() {
                     signals.push(Signal { level: level.clone(), feature, latch: *latch, threshold });
                 }
@@ -272,18 +310,18 @@ impl Panel {
         let Some(windows) = self.log.get_mut(&slot).map(std::mem::take) else { return };
         let layout = Layout::new(windows.keys().cloned(), devices, cohort_label);
         let features = self.release.baseline.features.len();
-        let rows = || vec![Detector::default(); features];
         // Every stream is known before any threshold is taken, so that thresholds do not depend on the order of names.
-        for name in &layout.devices {
-            state.device.entry(name.clone()).or_insert_with(rows);
-            *state.stepped.entry(name.clone()).or_default() += 1;
+        let samples: Vec<u64> = windows.values().map(|merged| merged.samples).collect();
+        for (name, &samples) in layout.devices.iter().zip(&samples) {
+            state.device.entry(name.clone()).or_default().seen(features, samples);
         }
         for members in &layout.cohorts {
             if state.cohort.len() < COHORTS_MAX || state.cohort.contains_key(&members.cohort) {
-                state.cohort.entry(members.cohort.clone()).or_insert_with(rows);
+                let samples = members.devices.iter().map(|&device| samples[device]).sum();
+                state.cohort.entry(members.cohort.clone()).or_default().seen(features, samples);
             }
         }
-        state.fleet.resize(features, Detector::default());
+        state.fleet.seen(features, samples.iter().sum());
         for feature in 0..features {
             if self.release.baseline.features[feature].unwatched.is_some() {
                 continue;
@@ -305,18 +343,25 @@ impl Panel {
     fn step_feature(&mut self, state: &mut Detectors, feature: usize, slot: u64, layout: &Layout, views: &Views) {
         let by_device = self.threshold(&Level::Device(layout.devices[0].clone()), state);
         for (name, view) in layout.devices.iter().zip(&views.devices) {
-            let detector = &mut state.device.get_mut(name).expect("inserted before")[feature];
+            let detector = &mut state.device.get_mut(name).expect("inserted before").detectors[feature];
             self.step_one(detector, feature, slot, view, 1.0, by_device);
         }
         let by_cohort = self.budget_of_cohorts(state);
         for (members, view) in layout.cohorts.iter().zip(&views.cohorts) {
             if let Some(row) = state.cohort.get_mut(&members.cohort) {
-                self.step_one(&mut row[feature], feature, slot, view, members.devices.len() as f64, by_cohort);
+                self.step_one(
+                    &mut row.detectors[feature],
+                    feature,
+                    slot,
+                    view,
+                    members.devices.len() as f64,
+                    by_cohort,
+                );
             }
         }
         let by_fleet = self.threshold(&Level::Fleet, state);
         let all = layout.devices.len() as f64;
-        self.step_one(&mut state.fleet[feature], feature, slot, &views.fleet, all, by_fleet);
+        self.step_one(&mut state.fleet.detectors[feature], feature, slot, &views.fleet, all, by_fleet);
     }
 
     fn budget_of_cohorts(&self, state: &Detectors) -> f64 {
@@ -335,7 +380,7 @@ impl Panel {
         let n = view.iter().map(|compared| compared.n).fold(1.0, f64::max);
         let place = Place { feature, start: self.start_of(slot), n, devices, own: detector.own_readings() };
         let design = self.designs.design(&self.release.baseline, place);
-        detector.step(&design, view, slot, threshold);
+        detector.step(design, view, slot, threshold);
     }
 
     fn start_of(&self, slot: u64) -> WallMs {

@@ -121,6 +121,8 @@ performance-estimated = { $model } is right on an estimated { $value } of readin
 performance-training-rows = The calibration comes from the training rows, so this is likely too high.
 performance-no-calibration = How often { $model } is right cannot be estimated: the bundle has no calibration (give --label).
 performance-numbers = { $model } gives numbers, not classes: how often it is right is not defined.
+too-few = not enough data yet ({ $n } of { $needed })
+performance-too-few = { $model }: { $few }.
 performance-nothing = { $model } has not judged any readings yet.
 
 expert-statistic = Statistic
@@ -171,6 +173,7 @@ summary-learning = { $n ->
     [one] 1 device has connected; its first windows are on their way.
    *[other] { $n } devices have connected; their first windows are on their way.
   }
+summary-few = The device that has sent the most readings: { $few }.
 summary-empty = Make a bundle with “driftline baselines create”, add it with “driftline models add”, and start an agent with “driftline-agent run”. Or look around first: “driftline demo”.
 summary-stalled = The last window came { $when }. Look at the broker and at the agents' logs.
 heat-caption = Share of devices that differ. ● marks cells in an open problem.

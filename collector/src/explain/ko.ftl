@@ -102,6 +102,8 @@ performance-estimated = { JOSA($model, "이/가") } 맞히는 비율은 { $value
 performance-training-rows = 학습에 쓴 행으로 보정했으므로 실제보다 높게 나왔을 수 있습니다.
 performance-no-calibration = { JOSA($model, "이/가") } 맞히는 비율을 추정할 수 없습니다. 번들에 보정 정보가 없습니다(--label을 지정하세요).
 performance-numbers = { JOSA($model, "은/는") } 분류가 아니라 숫자를 답하므로 맞힌 비율이 정의되지 않습니다.
+too-few = 아직 데이터가 부족합니다({ $needed }개 중 { $n }개)
+performance-too-few = { $model }: { $few }.
 performance-nothing = { JOSA($model, "은/는") } 아직 판단한 데이터가 없습니다.
 
 expert-statistic = 통계량
@@ -135,6 +137,7 @@ headline-stalled = { $ago } 동안 들어온 값이 없습니다.
 summary-normal = 장치 { $n }대 중 { $reporting }대가 모델이 학습한 것과 비슷한 값을 보내고 있습니다.
 summary-problems = 장치 { $n }대 중 { $drifting }대가 모델이 학습한 데이터와 다른 값을 보내고 있습니다. { $normal }대는 정상입니다.
 summary-learning = 장치 { $n }대가 연결되었습니다. 첫 값을 기다리고 있습니다.
+summary-few = 값을 가장 많이 보낸 장치: { $few }.
 summary-empty = “driftline baselines create”로 묶음을 만들고 “driftline models add”로 추가한 뒤 “driftline-agent run”으로 에이전트를 시작하세요. 먼저 둘러보려면: “driftline demo”.
 summary-stalled = 마지막 값: { $when }. 브로커와 에이전트 로그를 확인하세요.
 heat-caption = 달라진 장치의 비율. ●는 열린 문제가 있는 칸입니다.

@@ -52,11 +52,12 @@ impl<'a> View<'a> {
         let items = self.core.devices.iter().map(|(name, d)| {
             let release = d.release.and_then(|id| self.release(id));
             let worst = release.and_then(|r| self.worst(r, name));
+            let too_few = self.seen(name).and_then(|seen| self.too_few(seen.samples, seen.needed));
             json!({
                 "id": name, "labels": d.labels, "state": self.device_state(name).code(),
                 "worst_feature": worst.as_ref().map(|w| &w.0), "difference": worst.as_ref().map(|w| w.1),
                 "model": release.map(|r| &r.model), "release": self.release_name(d.release),
-                "seen_ms": d.seen.0, "connected": d.connected,
+                "seen_ms": d.seen.0, "connected": d.connected, "note": too_few,
             })
         });
         self.list_of(items.collect(), "empty-devices")

@@ -12,6 +12,7 @@ mod performance;
 mod rollout;
 
 use crate::collector::{Collector, Topic};
+use crate::detect::panel::Seen;
 use crate::explain::{self, Lang, number};
 use crate::incident::Incident;
 use crate::record::Event;
@@ -196,8 +197,20 @@ impl<'a> View<'a> {
         if self.core.alarmed.values().any(|alarmed| alarmed.contains(name)) {
             return DeviceState::Drifting;
         }
-        let panel = device.release.and_then(|id| self.core.panels.get(&id));
-        if panel.is_none_or(|p| p.stepped(name) < CALM_WINDOWS) { DeviceState::Learning } else { DeviceState::Normal }
+        let known = self.seen(name).is_some_and(|seen| seen.is_enough() && seen.slots >= CALM_WINDOWS);
+        if known { DeviceState::Normal } else { DeviceState::Learning }
+    }
+
+    /// How much was seen of a device on the release it runs.
+    fn seen(&self, name: &Name) -> Option<Seen> {
+        let release = self.core.devices.get(name)?.release?;
+        Some(self.core.panels.get(&release)?.seen(name))
+    }
+
+    /// "not enough data yet (12 of 60)".
+    fn too_few(&self, samples: u64, needed: u64) -> Option<String> {
+        let arguments = [("n", &number::count(samples)), ("needed", &number::count(needed))];
+        (samples < needed).then(|| self.say("too-few", &arguments.map(|(name, text)| (name, text.as_str()))))
     }
 
     /// Devices that are connected and have said nothing for a while.

@@ -83,7 +83,13 @@ impl View<'_> {
             return ("drifting", headline, problems());
         }
         if counts.normal + counts.drifting == 0 && counts.learning > 0 {
-            return ("learning", self.say("headline-learning", &[]), self.say_n("summary-learning", total));
+            let most = self.core.devices.keys().filter_map(|name| self.seen(name)).max_by_key(|seen| seen.samples);
+            let few = most.filter(|seen| seen.samples > 0).and_then(|seen| self.too_few(seen.samples, seen.needed));
+            let summary = match few {
+                Some(few) => self.say("summary-few", &[("few", &few)]),
+                None => self.say_n("summary-learning", total),
+            };
+            return ("learning", self.say("headline-learning", &[]), summary);
         }
         if counts.drifting > 0 {
             // Evidence that has not stood long enough to be a problem, or that is going away.

@@ -55,8 +55,11 @@ impl View<'_> {
         json!({ "title": self.say("accuracy-title", &[]), "caption": self.say("accuracy-caption", &[]), "items": items })
     }
 
-    /// One line about a release over some slots: measured where anything was, else estimated; `None` where neither can be.
+    /// One line about a release over some slots: measured where anything was, else estimated; `None` where neither can be, or too little was seen.
     pub(super) fn accuracy_item(&self, label: String, release: &Release, known: &Known) -> Option<Value> {
+        if self.too_few_of(release, known).is_some() {
+            return None;
+        }
         if known.labelled > 0 {
             let (labelled, correct) = (known.labelled, known.correct);
             let text = self.say("accuracy-measured", &[("readings", &number::count(labelled))]);
@@ -85,6 +88,12 @@ impl View<'_> {
         Some(self.say(id, &[("model", &format!("{} {}", release.model, release.name))]))
     }
 
+    /// Why nothing is said of a release that has judged something, but too little.
+    fn too_few_of(&self, release: &Release, known: &Known) -> Option<String> {
+        let few = self.too_few(known.samples, u64::from(release.baseline.window_samples));
+        few.filter(|_| known.samples > 0)
+    }
+
     fn known_of(&self, release: &Release) -> Known {
         self.core.history.known_within(release.id, &Group::Fleet, 0..u64::MAX)
     }
@@ -107,8 +116,9 @@ impl View<'_> {
         };
         let series: Vec<Value> = slots.iter().skip(slots.len().saturating_sub(SERIES_MAX)).map(point).collect();
         let known = self.known_of(release);
-        let estimated = self.estimate_of(release, &known);
-        let measured = (known.labelled > 0).then(|| measured_json(&known));
+        let enough = self.too_few_of(release, &known).is_none();
+        let estimated = self.estimate_of(release, &known).filter(|_| enough);
+        let measured = (known.labelled > 0 && enough).then(|| measured_json(&known));
         let shown = match (&measured, &estimated) {
             (Some(_), _) => Some("measured"),
             (None, Some(_)) => Some("estimated"),
@@ -126,6 +136,9 @@ impl View<'_> {
 
     fn performance_sentence(&self, release: &Release, known: &Known) -> String {
         let model = format!("{} {}", release.model, release.name);
+        if let Some(too_few) = self.too_few_of(release, known) {
+            return self.say("performance-too-few", &[("model", &model), ("few", &too_few)]);
+        }
         let estimated = self.estimate_of(release, known);
         let interval = |e: &Estimate| [e.accuracy.value, e.accuracy.low(), e.accuracy.high()].map(number::percent);
         if known.labelled > 0 {
