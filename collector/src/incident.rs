@@ -27,6 +27,8 @@ const SETTLE: u32 = 1;
 const SAME_ONSET_WINDOWS: u64 = 30;
 /// The primary feature may still change for so many reconciliations after the opening.
 const PRIMARY_SETTLES: u32 = 3;
+/// For so many reconciliations a device that no longer shows the change is taken off the list: the first windows are noisy.
+const DEVICES_SETTLE: u32 = 10;
 
 /// What happened to a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,6 +141,9 @@ pub struct Moved {
     pub input: bool,
     /// What happened to it.
     pub change: Change,
+    /// Which score showed it first; `None` in incidents of earlier versions.
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Devices that showed it.
     pub devices: BTreeSet<Name>,
     /// Mean score beyond the baseline's, in standard deviations of the score.
@@ -265,6 +270,7 @@ impl Incident {
         let fresh = || Moved {
             input: feature.role.is_input(),
             change: evidence.change(),
+            family: Some(evidence.latch.alarm.family),
             devices: BTreeSet::new(),
             effect_sd: 0.0,
             log_evidence: f64::NEG_INFINITY,
@@ -448,7 +454,12 @@ impl Book {
 
 /// Takes evidence in and works out scope, primary feature and figures again.
 fn follow(incident: &mut Incident, mine: &[&Evidence], fleet: &dyn Fleet) {
+    if incident.age <= DEVICES_SETTLE {
+        let again = |name: &str| mine.iter().any(|evidence| evidence.name() == name);
+        incident.moved.iter_mut().filter(|(name, _)| again(name)).for_each(|(_, moved)| moved.devices.clear());
+    }
     mine.iter().for_each(|evidence| incident.absorb(evidence));
+    incident.affected = incident.moved.values().flat_map(|moved| moved.devices.iter().cloned()).collect();
     if incident.age <= PRIMARY_SETTLES {
         incident.choose_primary();
     }

@@ -1,7 +1,7 @@
 //! What time does to the collector: slots close, detectors step, incidents are reconciled, rollouts move.
 
 use super::{Collector, Topic};
-use crate::detect::panel::{Level, Panel};
+use crate::detect::panel::{Level, Panel, Signal};
 use crate::incident::{Evidence, Figures, Fleet, Happened, Reporting};
 use crate::record::Write;
 use crate::rollout::machine::{Pause, Progress, State};
@@ -15,6 +15,8 @@ pub(crate) const REPORTING_SLOTS: u64 = 3;
 /// Grace when none is set: in windows, and at least.
 const GRACE_WINDOWS: f64 = 1.5;
 const GRACE_MS_MIN: u64 = 2_000;
+/// A group whose change is so many times that of another explains the other's.
+const EXPLAINS: f64 = 1.5;
 /// What the release that a device runs is called among its labels.
 pub(crate) const RELEASE_LABEL: &str = "release";
 
@@ -109,14 +111,15 @@ impl Collector {
             let panel = self.panels.get_mut(&release.id).expect("every release has a panel");
             let here = |name: &Name| self.devices.get(name).is_some_and(|d| d.release == Some(release.id));
             let feature_name = |feature: usize| release.baseline.features[feature].name.as_str();
-            for signal in panel.signals() {
+            let signals = panel.signals();
+            for signal in &signals {
                 let (place, devices) = match &signal.level {
                     Level::Device(name) if here(name) => (name.to_string(), BTreeSet::from([name.clone()])),
                     Level::Device(_) => continue,
                     level => {
                         let among: BTreeSet<Name> = reporting
                             .iter()
-                            .filter(|(n, r)| here(n) && level.speaks_of(r))
+                            .filter(|(n, r)| here(n) && level.speaks_of(r) && !is_explained(signal, r, &signals))
                             .map(|(n, _)| n.clone())
                             .collect();
                         let label = &self.settings.cohort_label;
@@ -245,6 +248,19 @@ impl Collector {
     }
 }
 
+/// Whether a device belongs to another group that shows the same change far more clearly: a site with many devices of a bad
+/// firmware is off on average, and not by itself.
+fn is_explained(signal: &Signal, device: &Reporting, signals: &[Signal]) -> bool {
+    signals.iter().any(|other| {
+        let (mine, theirs) = (&signal.latch, &other.latch);
+        matches!(other.level, Level::Cohort(_))
+            && other.feature == signal.feature
+            && (theirs.alarm.family, theirs.alarm.sign) == (mine.alarm.family, mine.alarm.sign)
+            && theirs.effect > EXPLAINS * mine.effect
+            && other.level.speaks_of(device)
+    })
+}
+
 /// What incidents need to know of the fleet at this moment.
 struct FleetNow<'a> {
     panels: &'a BTreeMap<ReleaseId, Panel>,
@@ -263,7 +279,7 @@ impl Fleet for FleetNow<'_> {
         if !device.connected {
             return true;
         }
-        let windows = device.release.and_then(|id| self.panels.get(&id)).map_or(0, |panel| panel.stepped(name));
+        let windows = device.release.and_then(|id| self.panels.get(&id)).map_or(0, |panel| panel.seen(name).slots);
         !self.alarmed.contains(name) && windows >= CALM_WINDOWS
     }
 

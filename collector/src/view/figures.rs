@@ -6,6 +6,7 @@ use crate::history::{Group, Known};
 use crate::incident::{Change, Incident, Scope};
 use crate::release::Release;
 use driftline_shared::drift::distance::Convention;
+use driftline_shared::drift::scores::Family;
 use driftline_shared::drift::transport;
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::Name;
@@ -107,6 +108,7 @@ impl View<'_> {
             Change::Up => ("location", "up"),
             Change::Down => ("location", "down"),
             Change::Scattered => ("scale", "up"),
+            Change::Stuck if main.family == Some(Family::Repeats) => ("repeats", "up"),
             Change::Stuck => ("scale", "down"),
             Change::HighTail => ("top cell", "up"),
             Change::LowTail => ("bottom cell", "up"),
