@@ -14,7 +14,7 @@ pub const SLOTS_MAX: usize = 360;
 /// Groups of one release, the fleet included; devices of further cohorts count for the fleet alone.
 pub const GROUPS_MAX: usize = 256;
 
-/// Slots with late truth kept in memory, of all releases and groups; the oldest of a group give way.
+/// Slots with late truth kept in memory, of all releases and groups; the oldest of the largest group give way.
 pub const TRUTHS_MAX: usize = 100_000;
 
 /// Whose windows were merged.
@@ -209,25 +209,38 @@ impl History {
     pub fn add_truths(&mut self, slot: u64, cohort: &str, window: &Window) {
         for group in [Group::Fleet, Group::Cohort(cohort.to_owned())] {
             let place = (window.release, group, slot);
-            self.truths_at(&place).add(window);
-            self.truths_changed.insert(place);
+            if let Some(truths) = self.truths_at(&place) {
+                truths.add(window);
+                self.truths_changed.insert(place);
+            }
         }
     }
 
     /// Puts back truth that the store kept.
     pub fn restore_truths(&mut self, place: &Place, truths: Truths) {
-        *self.truths_at(place) = truths;
+        if let Some(kept) = self.truths_at(place) {
+            *kept = truths;
+        }
     }
 
-    fn truths_at(&mut self, place: &Place) -> &mut Truths {
-        let slots = self.truths.entry((place.0, place.1.clone())).or_default();
-        if !slots.contains_key(&place.2) {
+    /// `None` for one group too many. The oldest slot of the group with the most gives way to a new one.
+    fn truths_at(&mut self, (release, group, slot): &Place) -> Option<&mut Truths> {
+        let key = (*release, group.clone());
+        let known = self.truths.get(&key);
+        let groups = || self.truths.keys().filter(|(of, _)| of == release).count();
+        if known.is_none() && groups() >= GROUPS_MAX {
+            return None;
+        }
+        if known.is_none_or(|slots| !slots.contains_key(slot)) {
             self.truths_kept += 1;
-            if self.truths_kept > TRUTHS_MAX && slots.pop_first().is_some() {
+            if self.truths_kept > TRUTHS_MAX
+                && let Some(most) = self.truths.values_mut().max_by_key(|slots| slots.len())
+            {
+                most.pop_first();
                 self.truths_kept -= 1;
             }
         }
-        slots.entry(place.2).or_default()
+        Some(self.truths.entry(key).or_default().entry(*slot).or_default())
     }
 
     /// Late truth that changed since this was asked last.

@@ -7,9 +7,11 @@
 use super::budget::Budget;
 use super::designs::watched;
 use crate::release::Baseline;
+use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::{Circumstances, Design};
 use driftline_shared::drift::detector::OWN_WINDOWS;
 use driftline_shared::drift::scores::{Family, Scores};
+use driftline_shared::sketch::Cells;
 use serde::Serialize;
 
 /// ln 1/w of the bet that wins.
@@ -17,6 +19,8 @@ const STAKE: f64 = 3.0;
 /// Shifts larger than this lie outside of every table; they are seen at once or never.
 const SHIFT_MAX: f64 = 3.0;
 const HOUR_MS: f64 = 3_600_000.0;
+/// Shares of a normal law below one standard deviation to either side.
+const ONE_SD: (f64, f64) = (0.158_655, 0.841_345);
 
 /// What will be seen of one reading on one device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,7 +44,7 @@ pub fn plan(baseline: &Baseline, window_ms: u32, devices: usize, budget: Budget)
     let streams = devices.max(1) * watched(baseline).max(1);
     let log_threshold = budget.threshold(streams, window_ms).ln();
     let n = f64::from(baseline.window_samples.max(1));
-    let one = |feature: &driftline_shared::baseline::FeatureBaseline| {
+    let one = |feature: &FeatureBaseline| {
         let mut planned = Planned {
             feature: feature.name.to_string(),
             unit: feature.unit.to_string(),
@@ -61,12 +65,40 @@ pub fn plan(baseline: &Baseline, window_ms: u32, devices: usize, budget: Budget)
             let shift = frame.tau + (2.0 * frame.phi * (log_threshold + STAKE) / (n * windows.max(1e-9))).sqrt();
             (windows >= 1.0 && shift <= SHIFT_MAX).then_some(shift)
         };
-        planned.hour = smallest(1.0).map(|shift| shift * feature.sd);
+        let sd = spread(feature);
+        planned.hour = smallest(1.0).map(|shift| shift * sd);
         planned.day_sd = smallest(24.0);
-        planned.day = planned.day_sd.map(|shift| shift * feature.sd);
+        planned.day = planned.day_sd.map(|shift| shift * sd);
         planned
     };
     baseline.features.iter().map(one).collect()
+}
+
+/// Half the width of the middle 68 % of the training values, which is what a standard deviation of the location score spans: unlike
+/// the standard deviation of the values, a few far outliers leave it where it is. The latter where the cells do not show it.
+fn spread(feature: &FeatureBaseline) -> f64 {
+    let Cells::Edges(edges) = &feature.cells else { return feature.sd };
+    let n = feature.rows().max(1) as f64;
+    // Share of values up to each edge.
+    let mut below = 0.0;
+    let upto: Vec<(f64, f64)> = edges
+        .iter()
+        .zip(feature.counts.iter())
+        .map(|(&edge, &count)| {
+            below += f64::from(count) / n;
+            (below, f64::from(edge))
+        })
+        .collect();
+    let quantile = |q: f64| {
+        upto.windows(2).find(|pair| pair[0].0 <= q && q <= pair[1].0 && pair[1].0 > pair[0].0).map(|pair| {
+            let part = (q - pair[0].0) / (pair[1].0 - pair[0].0);
+            pair[0].1 + part * (pair[1].1 - pair[0].1)
+        })
+    };
+    match (quantile(ONE_SD.0), quantile(ONE_SD.1)) {
+        (Some(low), Some(high)) if high > low => 0.5 * (high - low),
+        _ => feature.sd,
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +106,21 @@ mod tests {
     use super::*;
     use crate::evaluate::series::Scenario;
     use driftline_shared::random::Random;
+
+    #[test]
+    fn one_outlier_does_not_move_the_plan() {
+        let values = |outlier: f32| -> Vec<f32> {
+            let mut random = Random::new(2);
+            (0..500).map(|i| if i == 100 { outlier } else { random.normal() as f32 }).collect()
+        };
+        let hour = |outlier: f32| {
+            let (mut baseline, _) = Scenario::NULL[0].baseline(&mut Random::new(1), 0.1);
+            baseline.features[0] = crate::evaluate::series::feature(&values(outlier), &[], &[], 0.1);
+            plan(&baseline, 60_000, 1, Budget::default()).remove(0).hour.expect("an hour is enough")
+        };
+        let (without, with) = (hour(0.0), hour(1e6));
+        assert!((with / without - 1.0).abs() < 0.1, "{with} and {without}");
+    }
 
     #[test]
     fn more_time_shows_less_and_more_devices_cost_a_little() {

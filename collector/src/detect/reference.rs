@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 pub const NEIGHBOURS_MIN: usize = 5;
 /// Groups of one label of which the median is a reference.
 const GROUPS_MIN: usize = 3;
-/// A label with more values than this names devices rather than groups of them.
+/// A label with more values than this names devices rather than groups of them; the one that the user chose for cohorts is
+/// taken at its word.
 const LABEL_VALUES_MAX: usize = 64;
 /// Labels that groups are made of.
 const LABELS_MAX: usize = 16;
@@ -68,7 +69,7 @@ impl Layout {
             let several = groups.into_iter().filter(|(_, members)| members.len() > 1).collect::<Vec<_>>();
             // One group of everybody is the fleet, and has its own level.
             let everybody = several.len() == 1 && several[0].1.len() == layout.devices.len();
-            if several.len() > LABEL_VALUES_MAX || (other && everybody) {
+            if other && (several.len() > LABEL_VALUES_MAX || everybody) {
                 continue;
             }
             let begin = layout.cohorts.len();
