@@ -14,12 +14,13 @@ use driftline_shared::baseline::TOLERANCE_DEFAULT;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::{Digest, FORMAT, Schema, Task};
 use driftline_shared::random::Random;
+use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Generation, MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{Birth, Ledger};
 use driftline_shared::wire::topic::{DeviceTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Kind, pack};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SITES: usize = 5;
 const PER_SITE: usize = 20;
@@ -32,6 +33,8 @@ const WINDOWS: usize = 480;
 const WINDOW_MS: u64 = 3_600_000;
 /// The training table: so many devices for four days.
 const TRAINING: (usize, usize) = (10, 4 * 24 * WINDOW);
+/// Wrong groups that the table names.
+const NAMED_MAX: usize = 3;
 /// A Monday, so that hours and days begin together.
 const EPOCH_MS: u64 = 1_795_392_000_000;
 
@@ -94,8 +97,10 @@ impl Case {
     /// Whether a scope says exactly what happened.
     fn is(self, scope: &Scope) -> bool {
         match (self, scope) {
+            // At least half of the sick and nobody else.
             (Self::Device(_) | Self::Some(..), Scope::Devices(named)) => {
-                named.iter().cloned().collect::<BTreeSet<_>>().is_subset(&self.sick())
+                let (named, sick) = (named.iter().cloned().collect::<BTreeSet<_>>(), self.sick());
+                named.is_subset(&sick) && 2 * named.len() >= sick.len()
             }
             (Self::Site(_), Scope::Cohorts { label, values }) => label == "site" && *values == ["site-0"],
             (Self::Firmware(_), Scope::Cohorts { label, values }) => label == "firmware" && *values == ["2.0"],
@@ -118,13 +123,13 @@ fn name(device: usize) -> Name {
 struct Outcome {
     /// An incident says exactly what happened.
     right: bool,
-    /// Sick devices that an incident names, by themselves or by their group.
+    /// Sick devices of the incidents that are right, named by themselves or by their group.
     named: usize,
     sick: usize,
     /// Healthy devices named.
     wrong_devices: usize,
     /// Incidents of a group that is not sick, or is more than what is.
-    wrong_groups: usize,
+    wrong_groups: Vec<String>,
     incidents: usize,
     /// Windows from the change to the first incident.
     delay: Option<u64>,
@@ -245,10 +250,10 @@ impl Fleet {
 fn run(case: Case, seed: u64, part: u64) -> Outcome {
     let mut random = Random::of(seed, part);
     let release = release(&mut random);
-    let cells: Vec<_> = release.baseline.features.iter().map(|f| f.cells.clone()).collect();
+    let grids: Vec<Grid> = release.baseline.features.iter().map(|f| Grid::new(&f.cells)).collect();
     let mut fleet = Fleet::new(release);
     let mut devices: Vec<_> = (0..DEVICES).map(|_| device_readings(&mut random)).collect();
-    let mut window: Box<Window> = Box::new(Window::new(ReleaseId(1), WallMs(0), WINDOW_MS as u32, cells.iter()));
+    let mut window: Box<Window> = Box::new(Window::new(ReleaseId(1), WallMs(0), WINDOW_MS as u32, grids.iter()));
     let mut values = [0.0f32; READINGS];
     for at in 0..WINDOWS {
         let start = EPOCH_MS + at as u64 * WINDOW_MS;
@@ -260,7 +265,7 @@ fn run(case: Case, seed: u64, part: u64) -> Outcome {
                     let shift = if i == 0 { shift } else { 0.0 };
                     values[i] = (noise.reading() + season.reading() + shift) as f32;
                 }
-                window.add(cells.iter(), values.iter().copied());
+                window.add(grids.iter(), values.iter().copied());
             }
             let number = Seq(at as u64 + 1);
             let len =
@@ -277,7 +282,8 @@ fn outcome(case: Case, collector: &Collector) -> Outcome {
     let sick = case.sick();
     let incidents: Vec<&Incident> = collector.book.all().collect();
     let mut outcome = Outcome { sick: sick.len(), incidents: incidents.len(), ..Outcome::default() };
-    let named: BTreeSet<&Name> = incidents.iter().flat_map(|i| &i.affected).collect();
+    let right = || incidents.iter().filter(|i| case.is(&i.scope));
+    let named: BTreeSet<&Name> = right().flat_map(|i| &i.affected).collect();
     outcome.named = named.iter().filter(|name| sick.contains(**name)).count();
     // Who is named one by one; a group that is sick may have healthy members.
     let by_name = incidents.iter().filter_map(|i| match &i.scope {
@@ -286,13 +292,30 @@ fn outcome(case: Case, collector: &Collector) -> Outcome {
     });
     outcome.wrong_devices = by_name.flatten().filter(|name| !sick.contains(*name)).count();
     let groups = incidents.iter().filter(|i| !matches!(i.scope, Scope::Devices(_)));
-    outcome.wrong_groups = groups.filter(|i| !case.is(&i.scope)).count();
-    outcome.right = incidents.iter().any(|i| case.is(&i.scope));
+    outcome.wrong_groups = groups.filter(|i| !case.is(&i.scope)).map(|i| described(&i.scope)).collect();
+    outcome.right = right().count() > 0;
     let change = EPOCH_MS + BEFORE as u64 * WINDOW_MS;
     let first = incidents.iter().map(|i| i.opened.0).filter(|&at| at >= change).min();
     // An incident opens three windows after the one that showed it: grace, and one more for the whole scope to show.
     outcome.delay = first.map(|at| (at - change) / WINDOW_MS);
     outcome
+}
+
+fn described(scope: &Scope) -> String {
+    match scope {
+        Scope::Fleet => "the fleet".into(),
+        Scope::Cohorts { label, values } => format!("{label} {}", values.join(", ")),
+        Scope::Devices(names) => format!("{} devices", names.len()),
+    }
+}
+
+/// The names that come most often, with how often.
+fn often<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+    counts.iter().take(NAMED_MAX).map(|(name, n)| format!("{name} (×{n})")).collect::<Vec<_>>().join("; ")
 }
 
 /// The table of all cases.
@@ -314,9 +337,10 @@ pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
             if *case == Case::Nothing { "–".into() } else { share(right, runs as f64) },
             share(total(&|o| o.named), total(&|o| o.sick)),
             per_run(&|o| o.wrong_devices),
-            per_run(&|o| o.wrong_groups),
+            per_run(&|o| o.wrong_groups.len()),
             per_run(&|o| o.incidents),
             super::median(&mut delays).map_or_else(|| "–".into(), |d| d.to_string()),
+            often(found.iter().flat_map(|o| &o.wrong_groups)),
         ]
     };
     Table {
@@ -334,6 +358,7 @@ pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
             "wrong groups, per run",
             "incidents, per run",
             "median delay",
+            "wrong groups",
         ]
         .map(str::to_owned)
         .to_vec(),

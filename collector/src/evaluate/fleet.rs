@@ -6,11 +6,13 @@ use super::series::{Scenario, TOLERANCE};
 use super::{FEATURES, Size, Table, WINDOW, in_parallel};
 use crate::detect::budget::Budget;
 use crate::detect::designs::{Designs, Place};
-use driftline_shared::drift::detector::{Compared, Detector};
-use driftline_shared::drift::scores::{FAMILIES_MAX, Sum, Sums, Tally};
+use crate::detect::reference::{Layout, Views};
+use crate::device::{Device, Devices};
+use driftline_shared::drift::detector::{Detector, View};
+use driftline_shared::drift::scores::{Family, Sums, Tally};
 use driftline_shared::random::Random;
 use driftline_shared::sketch::CELLS_MAX;
-use driftline_shared::units::WallMs;
+use driftline_shared::units::{Name, WallMs};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Windows of a minute in thirty days.
@@ -32,7 +34,21 @@ pub struct Month {
     pub fleet: u64,
 }
 
-/// One feature of all devices. Features are independent, so each is simulated by itself at its share of the budget.
+/// The fleet's devices, known by their site.
+fn layout(fleet: usize) -> Layout {
+    let name = |d: usize| Name::new(&format!("d-{d:05}")).expect("a name");
+    let devices: Devices = (0..fleet)
+        .map(|d| {
+            let mut device = Device::new(WallMs(0));
+            device.labels.insert("site".into(), format!("site-{:03}", d / PER_SITE));
+            (name(d), device)
+        })
+        .collect();
+    Layout::new((0..fleet).map(name), &devices, "site")
+}
+
+/// One feature of all devices, compared with each other as a panel compares them. Features are independent, so each is simulated by
+/// itself at its share of the budget.
 fn feature(size: Size, windows: usize, part: u64) -> Month {
     let mut random = Random::of(size.seed ^ 0xf1ee7, part);
     let scenario = Scenario::NULL[0];
@@ -40,50 +56,39 @@ fn feature(size: Size, windows: usize, part: u64) -> Month {
     let cells = Cells::new(true_shares(&baseline.features[0].cells));
     let mut designs = Designs::default();
     let scores = designs.scores(&baseline, 0, WallMs(0));
-    let sites = size.fleet.div_ceil(PER_SITE);
+    let families: Vec<Family> = scores.families().collect();
+    let layout = layout(size.fleet);
     let budget = Budget::default();
     let threshold = |streams: usize| budget.threshold(streams * FEATURES, WINDOW_MS);
-    let thresholds = (threshold(size.fleet), threshold(sites), threshold(1));
+    let thresholds = (threshold(size.fleet), threshold(layout.cohorts.len()), threshold(1));
     let mut devices = vec![Detector::default(); size.fleet];
-    let mut of_sites = vec![Detector::default(); sites];
+    let mut sites = vec![Detector::default(); layout.cohorts.len()];
     let mut fleet = Detector::default();
     let mut found = Month::default();
-    let families = scores.families().count();
     for slot in 0..windows {
-        let mut sums = vec![vec![Sum::default(); families]; sites];
-        for (d, detector) in devices.iter_mut().enumerate() {
-            let counts = cells.draw(&mut random);
-            let row: Sums = scores.sums(Tally { counts: &counts[..cells.upto.len()], missing: 0, repeats: 0 });
-            row.iter().zip(&mut sums[d / PER_SITE]).for_each(|(sum, site)| site.add(*sum));
-            found.devices += step(&mut designs, &baseline, detector, &row, 1.0, slot, thresholds.0);
+        let rows: Vec<Sums> = (0..size.fleet)
+            .map(|_| {
+                let counts = cells.draw(&mut random);
+                scores.sums(Tally { counts: &counts[..cells.upto.len()], missing: 0, repeats: 0 })
+            })
+            .collect();
+        let views = Views::new(&families, &layout, &rows);
+        let mut step = |detector: &mut Detector, view: &View, devices: f64, threshold: f64| {
+            let n = view.iter().map(|compared| compared.n).fold(1.0, f64::max);
+            let place = Place { feature: 0, start: WallMs(0), n, devices, own: detector.own_readings() };
+            let step = detector.step(designs.design(&baseline, place), view, slot as u64, threshold);
+            u64::from(step.evidence >= threshold)
+        };
+        for (detector, view) in devices.iter_mut().zip(&views.devices) {
+            found.devices += step(detector, view, 1.0, thresholds.0);
         }
-        let mut all = vec![Sum::default(); families];
-        for (site, (detector, sums)) in of_sites.iter_mut().zip(&sums).enumerate() {
-            sums.iter().zip(&mut all).for_each(|(sum, all)| all.add(*sum));
-            let members = PER_SITE.min(size.fleet - site * PER_SITE) as f64;
-            found.sites += step(&mut designs, &baseline, detector, sums, members, slot, thresholds.1);
+        for ((detector, view), members) in sites.iter_mut().zip(&views.cohorts).zip(&layout.cohorts) {
+            found.sites += step(detector, view, members.devices.len() as f64, thresholds.1);
         }
-        found.fleet += step(&mut designs, &baseline, &mut fleet, &all, size.fleet as f64, slot, thresholds.2);
-        found.windows += (size.fleet + sites + 1) as u64;
+        found.fleet += step(&mut fleet, &views.fleet, size.fleet as f64, thresholds.2);
+        found.windows += (size.fleet + layout.cohorts.len() + 1) as u64;
     }
     found
-}
-
-fn step(
-    designs: &mut Designs,
-    baseline: &crate::release::Baseline,
-    detector: &mut Detector,
-    sums: &[Sum],
-    devices: f64,
-    slot: usize,
-    threshold: f64,
-) -> u64 {
-    let place = Place { feature: 0, start: WallMs(0), n: sums[0].n, devices, own: detector.own_readings() };
-    let design = designs.design(baseline, place);
-    let mut view = [Compared::default(); FAMILIES_MAX];
-    view.iter_mut().zip(sums).for_each(|(seen, &sum)| *seen = sum.into());
-    let step = detector.step(&design, &view[..sums.len()], slot as u64, threshold);
-    u64::from(step.log_evidence >= threshold.ln())
 }
 
 /// What standard normal readings really put in each cell.

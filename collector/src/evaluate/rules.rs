@@ -9,14 +9,14 @@ use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettin
 use crate::detect::designs::{Designs, Place};
 use crate::release::Baseline;
 use driftline_shared::drift::detector::{Compared, Detector};
-use driftline_shared::sketch::{CELLS_MAX, Sketch};
+use driftline_shared::sketch::{CELLS_MAX, Grid, Sketch};
 use driftline_shared::units::WallMs;
-use std::sync::Arc;
 
 /// Floor of a share in the PSI that people compute on deciles.
 const PSI_FLOOR: f64 = 1e-4;
 /// Settings of ADWIN that are tried when alarm rates are made equal, as powers of ten.
-const ADWIN_POWERS: [i32; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 280];
+const ADWIN_POWERS: [i32; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192];
 
 /// Which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +111,8 @@ impl Trained {
         divergence.max(0.0).sqrt()
     }
 
-    fn psi(&self, values: &[f32]) -> f64 {
+    /// PSI on the deciles of training.
+    pub fn psi(&self, values: &[f32]) -> f64 {
         let mut counts = vec![0.0; self.deciles.len() + 1];
         values
             .iter()
@@ -172,7 +173,7 @@ pub enum Watcher<'a> {
     Driftline(Box<Watch<'a>>),
     /// A rule without memory.
     Window(&'a Trained, Rule),
-    /// A setting per step of a ladder, the most nervous first: the statistic says how many of them alarm.
+    /// A setting per step of a ladder, the most nervous first: the statistic is the place of the calmest that alarms.
     Adwin(Vec<Adwin>),
     /// The statistic itself.
     PageHinkley(PageHinkley),
@@ -202,16 +203,16 @@ impl<'a> Watch<'a> {
     /// The logarithm of the evidence after this window.
     pub fn window(&mut self, values: &[f32], start: WallMs) -> f64 {
         let baseline = &self.trained.baseline;
-        let cells = &baseline.features[0].cells;
-        let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
-        values.iter().for_each(|&v| sketch.add(cells, v));
+        let grid = Grid::new(&baseline.features[0].cells);
+        let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
+        values.iter().for_each(|&v| sketch.add(&grid, v));
         let scores = self.designs.scores(baseline, 0, start);
         let n = values.len() as f64;
         let place = Place { feature: 0, start, n, devices: 1.0, own: self.detector.own_readings() };
-        let design: Arc<_> = self.designs.design(baseline, place);
+        let design = self.designs.design(baseline, place);
         let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&sum| sum.into()).collect();
         self.slot += 1;
-        self.detector.step(&design, &view, self.slot, self.threshold).log_evidence
+        self.detector.step(design, &view, self.slot, self.threshold).evidence.ln()
     }
 }
 
@@ -244,8 +245,9 @@ impl<'a> Watcher<'a> {
             Self::Window(trained, Rule::Ks) => trained.ks(values),
             Self::Window(trained, _) => trained.js(values),
             Self::Adwin(ladder) => {
-                let alarms = ladder.iter_mut().map(|adwin| readings().filter(|&x| adwin.update(x)).count() > 0);
-                alarms.filter(|&alarm| alarm).count() as f64
+                let alarms = |adwin: &mut Adwin| readings().filter(|&x| adwin.update(x)).count() > 0;
+                let places = ladder.iter_mut().enumerate().filter_map(|(i, adwin)| alarms(adwin).then_some(i + 1));
+                places.max().unwrap_or(0) as f64
             }
             Self::PageHinkley(test) => readings().fold(0.0, |most, x| {
                 test.update(x);

@@ -1,16 +1,16 @@
 //! Real sensors with labelled trouble: tables whose rows say when something was wrong.
 //!
 //! Each table is one experiment: its first normal rows are the training data, the rest comes in windows. Alarms before the label
-//! first says trouble are false; the first alarm after that is the detection.
+//! first says trouble are false; the first one raised after that is the detection. One that holds since before is none.
 
+use super::rules::Trained;
 use super::series::feature;
 use super::{FEATURES, Table};
 use crate::detect::designs::{Designs, Place};
 use crate::release::Baseline;
 use driftline_shared::baseline::FORMAT;
 use driftline_shared::drift::detector::{Compared, Detector};
-use driftline_shared::drift::distance::Convention;
-use driftline_shared::sketch::{CELLS_MAX, Sketch};
+use driftline_shared::sketch::{CELLS_MAX, Grid, Sketch};
 use driftline_shared::units::WallMs;
 
 /// One table.
@@ -47,8 +47,17 @@ struct Outcome {
     delay: Option<usize>,
 }
 
-/// Alarms of every window of a table under one rule.
-fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[bool]) -> Outcome {
+/// What a rule did in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Alarm {
+    /// It holds.
+    on: bool,
+    /// It was raised in this window.
+    raised: bool,
+}
+
+/// From what a rule did in every window of a table.
+fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[Alarm]) -> Outcome {
     let mut found = Outcome::default();
     let first = experiment.trouble.iter().skip(cut.training).position(|&t| t).map(|at| at + cut.training);
     found.has_trouble = first.is_some();
@@ -56,13 +65,13 @@ fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[bool]) -> Outcome {
         let end = cut.training + (i + 1) * cut.window;
         match first {
             Some(first) if end > first => {
-                if alarm && found.delay.is_none() {
+                if alarm.raised && found.delay.is_none() {
                     found.delay = Some(end - first);
                 }
             }
             _ => {
                 found.normal_windows += 1;
-                found.false_windows += usize::from(alarm);
+                found.false_windows += usize::from(alarm.on);
             }
         }
     }
@@ -70,10 +79,10 @@ fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[bool]) -> Outcome {
 }
 
 /// Per window: whether Driftline alarms on any column, and whether PSI exceeds 0.2 on any.
-fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
+fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<Alarm>; 2] {
     let rows = experiment.trouble.len();
     let windows = rows.saturating_sub(cut.training) / cut.window;
-    let mut found = [vec![false; windows], vec![false; windows]];
+    let mut found = [vec![Alarm::default(); windows], vec![Alarm::default(); windows]];
     let threshold = cut.expected_run * experiment.columns.len().max(1) as f64;
     for column in &experiment.columns {
         let of = feature(&column[..cut.training], &[], &[], cut.tolerance);
@@ -89,28 +98,31 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<bool>; 2] {
             calibration: None,
             joint: None,
         };
+        let trained = Trained::new(baseline, &column[..cut.training]);
+        let baseline = &trained.baseline;
         let mut designs = Designs::default();
-        let scores = designs.scores(&baseline, 0, WallMs(0));
+        let grid = Grid::new(&baseline.features[0].cells);
+        let scores = designs.scores(baseline, 0, WallMs(0));
         let mut detector = Detector::default();
         for (i, window) in column[cut.training..].chunks_exact(cut.window).enumerate() {
-            let cells = &baseline.features[0].cells;
-            let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
-            window.iter().for_each(|&v| sketch.add(cells, v));
+            let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
+            window.iter().for_each(|&v| sketch.add(&grid, v));
             let n = window.len() as f64;
             let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: detector.own_readings() };
-            let design = designs.design(&baseline, place);
+            let design = designs.design(baseline, place);
             let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&s| s.into()).collect();
-            let step = detector.step(&design, &view, i as u64, threshold);
-            // An alarm that is not yet let go is one.
-            found[0][i] |= step.raised.is_some() || detector.latch().is_some();
-            found[1][i] |= psi_of(&baseline.features[0].counts, sketch.counts()) > 0.2;
+            let step = detector.step(design, &view, i as u64, threshold);
+            let psi = trained.psi(window) > 0.2;
+            let now = [
+                Alarm { on: step.raised.is_some() || detector.latch().is_some(), raised: step.raised.is_some() },
+                Alarm { on: psi, raised: psi },
+            ];
+            for (found, now) in found.iter_mut().zip(now) {
+                found[i] = Alarm { on: found[i].on | now.on, raised: found[i].raised | now.raised };
+            }
         }
     }
     found
-}
-
-fn psi_of(baseline: &[u32], current: &[u32]) -> f64 {
-    Convention::PSI.of(baseline, current)
 }
 
 /// The table of all experiments.
@@ -145,5 +157,30 @@ pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
             .map(str::to_owned)
             .to_vec(),
         rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_shared::random::Random;
+
+    const CUT: Cut = Cut { training: 400, window: 20, tolerance: 0.1, expected_run: 1e4 };
+
+    /// Normal readings that move by 3 sd at a row; the label says trouble from another.
+    fn seen(moves: usize, labelled: usize) -> Outcome {
+        let mut random = Random::new(1);
+        let column = (0..1_000).map(|i| (random.normal() + if i >= moves { 3.0 } else { 0.0 }) as f32).collect();
+        let trouble = (0..1_000).map(|i| i >= labelled).collect();
+        let experiment = Experiment { name: "x".into(), columns: vec![column], trouble };
+        outcome(&experiment, &CUT, &alarms(&experiment, &CUT)[0])
+    }
+
+    #[test]
+    fn an_alarm_that_holds_since_before_is_no_detection() {
+        let fair = seen(600, 600);
+        assert_eq!((fair.false_windows, fair.delay), (0, Some(20)));
+        let early = seen(500, 700);
+        assert!(early.false_windows >= 9 && early.delay.is_none(), "{early:?}");
     }
 }
