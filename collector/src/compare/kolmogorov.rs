@@ -31,6 +31,11 @@ pub fn sf(x: f64, n: f64) -> f64 {
     tail(n, x).clamp(0.0, 1.0)
 }
 
+/// Terms that one tail may take to sum.
+pub fn terms(n: f64) -> f64 {
+    if n <= SMIRNOV_TERMS_MAX { n.max(1.0) } else { 1.0 }
+}
+
 fn tail(n: f64, x: f64) -> f64 {
     let t = n * x;
     if t <= 1.0 {

@@ -16,6 +16,8 @@ use driftline_shared::drift::distance::{self, Base, Convention, Edges, ZeroPolic
 
 /// Most statistics that one case of `kstwo_sf` may have.
 const TAILS_MAX: usize = 10_000;
+/// Most terms that all of them together may take: some seconds.
+const TAIL_TERMS_MAX: f64 = 1e7;
 
 /// What scipy and numpy have.
 pub const METRICS: &[Metric] = &[
@@ -112,6 +114,13 @@ fn kstwo_sf(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let Some(series) = &input.series else { return Err(Refusal::input("kstwo_sf needs the statistic d")) };
     if series.len() > TAILS_MAX {
         return Err(Refusal::input(format!("kstwo_sf takes at most {TAILS_MAX} statistics at once")));
+    }
+    if series.len() as f64 * kolmogorov::terms(n) > TAIL_TERMS_MAX {
+        let most = (TAIL_TERMS_MAX / kolmogorov::terms(n)).floor();
+        return Err(Refusal::input(format!(
+            "kstwo_sf takes at most {most} statistics at once for n = {n}, not {}; split them",
+            series.len()
+        )));
     }
     let values: Vec<f64> = series.numbers()?.0.iter().map(|&d| kolmogorov::sf(d, n)).collect();
     match values.as_slice() {
@@ -280,4 +289,23 @@ pub fn joint(pair: &super::sample::Pair) -> Result<(Vec<f64>, bool), Refusal> {
 pub fn edges_answer(edges: Vec<f64>, formula: &str) -> Answer {
     let figures = vec![("value", Figure::Numbers(edges.clone())), ("edges", Figure::Numbers(edges))];
     Answer { figures, stated: Stated::raw(formula) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::case::line;
+    use serde_json::json;
+
+    #[test]
+    fn kolmogorov_tails_of_large_samples_are_few_at_once() {
+        let of = |n: f64, statistics: usize| {
+            let x = vec![1.5e-3; statistics];
+            line(&json!({"as": "scipy", "metric": "kstwo_sf", "params": {"n": n}, "input": {"x": x}}).to_string())
+        };
+        let why = of(1e6, 10_000)["error"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(why, "kstwo_sf takes at most 10 statistics at once for n = 1000000, not 10000; split them");
+        assert_eq!(of(1e6, 2)["value"].as_array().map(Vec::len), Some(2));
+        // Larger samples have a closed form.
+        assert_eq!(of(2e6, 10_000)["value"].as_array().map(Vec::len), Some(10_000));
+    }
 }

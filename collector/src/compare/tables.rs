@@ -6,7 +6,7 @@
 
 use super::Refusal;
 use super::float::{mean, sum};
-use statrs::function::gamma::gamma_ur;
+use statrs::function::gamma::checked_gamma_ur;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// Below this e^−x and its partners are ordinary numbers.
@@ -15,6 +15,8 @@ const PLAIN_MAX: f64 = 600.0;
 const TERMS_MAX: f64 = 1e7;
 /// ln of the largest double.
 const LN_MAX: f64 = 709.782_712_893_384;
+/// Largest `ddof` either way: with more degrees of freedom a tail is no longer summed in reasonable time.
+const DDOF_MAX: f64 = 1e7;
 /// Sums of observed and expected counts may differ by this much, relatively: √ of the rounding unit, as in scipy.
 const SUM_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
 
@@ -47,10 +49,10 @@ pub fn chi2_sf(x: f64, dof: f64) -> f64 {
         return 0.0;
     }
     if underflows(dof / 2.0, x / 2.0) {
-        return 0.0;
+        return if x > dof { 0.0 } else { 1.0 };
     }
     if dof != dof.floor() || dof > TERMS_MAX {
-        return gamma_ur(dof / 2.0, x / 2.0);
+        return checked_gamma_ur(dof / 2.0, x / 2.0).unwrap_or(f64::NAN);
     }
     let half = x / 2.0;
     let odd = dof % 2.0 == 1.0;
@@ -87,7 +89,8 @@ pub fn chi2_sf(x: f64, dof: f64) -> f64 {
     (start + largest.exp() * sum).min(1.0)
 }
 
-/// Where scipy's incomplete gamma function gives up: x^a e^−x/Γ(a) is below the doubles, though the tail may just not be.
+/// Where scipy's incomplete gamma function gives up: x^a e^−x/Γ(a) is below the doubles, though the tail may just not be. What is
+/// below the doubles is the tail above x where x > a, and the one below it where x < a.
 fn underflows(a: f64, x: f64) -> bool {
     (a - x).abs() > 0.4 * a.abs() && a * x.ln() - x - libm::lgamma(a) < -LN_MAX
 }
@@ -146,6 +149,13 @@ fn x_ln_y(x: f64, y: f64) -> f64 {
 
 /// One row of observed counts against expected ones, or against their mean; k − 1 − ddof degrees of freedom.
 pub fn one_sample(observed: &[f64], expected: Option<&[f64]>, lambda: Lambda, ddof: f64) -> Result<Tested, Refusal> {
+    let free = (observed.len() as f64 - 1.0).max(0.0);
+    if !(-DDOF_MAX..=free).contains(&ddof) {
+        return Err(Refusal::input(format!(
+            "ddof must be from -{DDOF_MAX} to {free}, one less than there are counts, so that degrees of freedom are left; \
+             it is {ddof}"
+        )));
+    }
     if observed.iter().chain(expected.unwrap_or(&[])).any(|v| v.is_nan()) {
         return Ok(Tested { stat: f64::NAN, p: f64::NAN, dof: observed.len() as f64 - 1.0 - ddof });
     }
@@ -229,6 +239,40 @@ mod tests {
         // A hundred degrees in both ways of summing meet.
         let logs = (0..650).map(|j| f64::from(j) * 640_f64.ln() - 640.0 - libm::lgamma(f64::from(j) + 1.0));
         assert!((chi2_sf(1280.0, 1300.0) - logs.map(f64::exp).sum::<f64>()).abs() < 1e-11);
+    }
+
+    #[test]
+    fn a_statistic_far_below_its_degrees_of_freedom_has_the_whole_tail() {
+        // scipy.stats.chi2.sf, each: the tail below x is under 1e-300, or under half a rounding unit.
+        for (x, dof) in [(1e-3, 150.0), (4999.75, 1e4), (1.0, 1e4), (1e-3, 150.5), (2e6, 2e7), (1e-300, 3.0)] {
+            assert!((chi2_sf(x, dof) - 1.0).abs() < 1e-12, "{x} {dof}: {}", chi2_sf(x, dof));
+        }
+        for (x, dof) in [(4e3, 2.0), (4e3, 2.5), (1e5, 1e4), (1e9, 2e7)] {
+            assert_eq!(chi2_sf(x, dof), 0.0, "{x} {dof}");
+        }
+        // 400 categories whose counts differ by one: no sign of a difference at all.
+        let row = |sign: f64| (0..400).map(|i| 1e3 + if i % 2 == 0 { sign } else { -sign }).collect::<Vec<f64>>();
+        let found = contingency(&[row(1.0), row(-1.0)], true, Lambda::PEARSON).unwrap();
+        assert_eq!((found.dof, found.p), (399.0, 1.0));
+        assert!((found.stat - 0.8).abs() < 1e-12);
+        // 151 categories with a statistic of 0.001: 150 equal ones and a tiny difference in two.
+        let row = |by: f64| (0..151).map(|i| 1e3 + [by, -by].get(i).copied().unwrap_or(0.0)).collect::<Vec<f64>>();
+        // Four cells each by²/1000.
+        let found = contingency(&[row(0.5), row(-0.5)], true, Lambda::PEARSON).unwrap();
+        assert!((found.stat - 1e-3).abs() < 1e-12 && found.dof == 150.0);
+        assert_eq!(found.p, 1.0);
+    }
+
+    #[test]
+    fn degrees_of_freedom_that_cannot_be_are_refused() {
+        let test = |ddof| one_sample(&[2.0, 1.0], Some(&[1.0, 2.0]), Lambda::PEARSON, ddof);
+        for ddof in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -1e300, 1e300, 2.0] {
+            let why = test(ddof).unwrap_err().to_string();
+            assert!(why.starts_with("ddof must be from") && why.ends_with(&format!("it is {ddof}")), "{why}");
+        }
+        assert_eq!(test(-2.0).unwrap().dof, 3.0);
+        // As in scipy.
+        assert_eq!(test(1.0).unwrap().p, 0.0);
     }
 
     #[test]
