@@ -7,7 +7,7 @@
 
 use crate::list::List;
 use crate::window::FEATURES_MAX;
-use libm::sqrtf;
+use libm::sqrt;
 use serde::{Deserialize, Serialize};
 
 /// Most weights of all components together.
@@ -36,16 +36,17 @@ impl Joint {
     }
 
     /// Length of the part of a standardised sample that the components do not explain, in standard deviations. A missing input counts
-    /// as its mean; NaN when every input is missing or one is not finite.
+    /// as its mean; NaN when every input is missing or one is not finite. Squares of readings far from training leave the range of f32,
+    /// so sums are in f64, and a length beyond f32 is its largest number.
     pub fn residual(&self, inputs: &[f32]) -> f32 {
-        let mut z = [0.0f32; FEATURES_MAX];
+        let mut z = [0.0f64; FEATURES_MAX];
         let (mut square, mut known) = (0.0, false);
         for (i, ((&x, mean), scale)) in inputs.iter().zip(self.means.iter()).zip(self.scales.iter()).enumerate() {
             if x.is_infinite() {
                 return f32::NAN;
             }
             if !x.is_nan() && *scale > 0.0 {
-                z[i] = (x - mean) * scale;
+                z[i] = (f64::from(x) - f64::from(*mean)) * f64::from(*scale);
                 square += z[i] * z[i];
                 known = true;
             }
@@ -54,15 +55,15 @@ impl Joint {
             return f32::NAN;
         }
         let width = self.means.len().max(1);
-        let explained: f32 = self
+        let explained: f64 = self
             .components
             .chunks_exact(width)
             .map(|component| {
-                let along: f32 = component.iter().zip(&z).map(|(w, z)| w * z).sum();
+                let along: f64 = component.iter().zip(&z).map(|(w, z)| f64::from(*w) * z).sum();
                 along * along
             })
             .sum();
-        sqrtf((square - explained).max(0.0))
+        sqrt((square - explained).max(0.0)).min(f64::from(f32::MAX)) as f32
     }
 }
 
@@ -84,5 +85,20 @@ mod tests {
         assert!((joint.residual(&[11.0, 18.0]) - core::f32::consts::SQRT_2).abs() < 1e-6, "across it");
         assert!((joint.residual(&[11.0, f32::NAN]) - half).abs() < 1e-6, "a missing input is at its mean");
         assert!(joint.residual(&[f32::NAN, f32::NAN]).is_nan() && joint.residual(&[1.0, f32::INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn a_sample_far_from_training_is_far_and_not_a_perfect_fit() {
+        let w = 1.0 / libm::sqrtf(5.0);
+        let joint = Joint {
+            means: [0.0; 5].into_iter().collect(),
+            scales: [1.0; 5].into_iter().collect(),
+            components: [w; 5].into_iter().collect(),
+        };
+        // At right angles to the component: all of its length √2 · 1e25 is left.
+        let left = joint.residual(&[1e25, -1e25, 0.0, 0.0, 0.0]);
+        assert!((left / (core::f32::consts::SQRT_2 * 1e25) - 1.0).abs() < 1e-6, "{left}");
+        let most = [f32::MAX, f32::MIN, f32::MAX, f32::MIN, 0.0];
+        assert_eq!(joint.residual(&most), f32::MAX, "longer than f32 can say");
     }
 }
