@@ -127,13 +127,20 @@ impl Convention {
     pub fn of<C: Count>(&self, reference: &[C], current: &[C]) -> f64 {
         let cells = reference.len().min(current.len());
         let total = |counts: &[C]| pairwise(cells, &|i| counts[i].number());
+        let (n, m) = (total(reference), total(current));
+        if n == 0.0 || m == 0.0 {
+            return f64::NAN;
+        }
         let side = |counts, total| Side::new(counts, self.zero, total);
-        self.between(&side(&reference[..cells], total(reference)), &side(&current[..cells], total(current)))
+        self.between(&side(&reference[..cells], n), &side(&current[..cells], m))
     }
 
     /// The same from shares, which are taken as they are. No figure that depends on how many samples there were.
     pub fn of_shares(&self, p: &[f64], q: &[f64]) -> f64 {
         let cells = p.len().min(q.len());
+        if cells == 0 {
+            return f64::NAN;
+        }
         self.between(&Side::new(&p[..cells], self.zero, 1.0), &Side::new(&q[..cells], self.zero, 1.0))
     }
 
@@ -162,7 +169,8 @@ impl Convention {
             Metric::LInfinity => return l_infinity(reference, current),
             Metric::LInfinityRobust => {
                 let (n, m) = (reference.total, current.total);
-                return (l_infinity(reference, current) - ROBUST_FACTOR * sqrt((n + m) / (n * m))).max(0.0);
+                let beyond_chance = l_infinity(reference, current) - ROBUST_FACTOR * sqrt((n + m) / (n * m));
+                return if beyond_chance < 0.0 { 0.0 } else { beyond_chance };
             }
             Metric::KsD => return ks_d(reference, current),
             Metric::TotalVariation => return 0.5 * pairwise(cells, &|i| fabs(p(i) - q(i))),
@@ -389,11 +397,32 @@ mod tests {
 
     #[test]
     fn nothing_on_one_side_is_no_number() {
-        for metric in
-            [Metric::Js, Metric::Kl, Metric::Hellinger, Metric::KsD, Metric::LInfinity, Metric::TotalVariation]
-        {
-            let convention = Convention { metric, zero: ZeroPolicy::Keep, ..Convention::PSI };
-            assert!(convention.of(&[0_u32, 0], &[1, 2]).is_nan(), "{metric:?}");
+        let metrics = [
+            Metric::Psi,
+            Metric::Js,
+            Metric::Kl,
+            Metric::Hellinger,
+            Metric::ChiSquare,
+            Metric::G,
+            Metric::LInfinity,
+            Metric::LInfinityRobust,
+            Metric::KsD,
+            Metric::TotalVariation,
+        ];
+        let policies = [
+            ZeroPolicy::Keep,
+            ZeroPolicy::Evidently,
+            ZeroPolicy::Floor(0.01),
+            ZeroPolicy::MinPositive,
+            ZeroPolicy::AddEps(1e-10),
+            ZeroPolicy::Jeffreys,
+        ];
+        for (metric, zero) in metrics.into_iter().flat_map(|metric| policies.map(|zero| (metric, zero))) {
+            let convention = Convention { metric, zero, ..Convention::PSI };
+            for (reference, current) in [([0_u32, 0], [1, 2]), ([1, 2], [0, 0]), ([0, 0], [0, 0])] {
+                assert!(convention.of(&reference, &current).is_nan(), "{metric:?} {zero:?} {reference:?} {current:?}");
+            }
+            assert!(convention.of::<u32>(&[], &[]).is_nan() && convention.of_shares(&[], &[]).is_nan(), "{metric:?}");
         }
     }
 }
