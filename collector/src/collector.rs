@@ -5,6 +5,7 @@
 
 use crate::detect::budget::Budget;
 use crate::detect::panel::Panel;
+use crate::detect::plan::Assumed;
 use crate::device::{DEVICES_MAX, Device, Devices};
 use crate::history::History;
 use crate::incident::Book;
@@ -119,8 +120,8 @@ pub enum Topic {
     Devices,
     /// How often the releases of a model are right.
     Performance(Name),
-    /// What will be seen of a model's readings, and how soon.
-    Plan(Name),
+    /// What will be seen of a model's readings, and how soon, on a fleet that may differ from this one.
+    Plan(Name, Assumed),
 }
 
 /// Numbers of the collector itself. `frames_received = accepted + duplicate + refused`.

@@ -6,6 +6,7 @@
 
 use super::budget::Budget;
 use super::designs::watched;
+use crate::device::DEVICES_MAX;
 use crate::release::Baseline;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::design::{Circumstances, Design};
@@ -37,6 +38,41 @@ pub struct Planned {
     pub day_sd: Option<f64>,
     /// Why it is not watched, or why only categories are.
     pub note: Option<String>,
+}
+
+/// The fleet a plan is made for, where it is not the collector's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Assumed {
+    /// Devices; see [`devices`].
+    pub devices: Option<u32>,
+    /// False alarms.
+    pub tolerated: Option<Tolerated>,
+}
+
+/// False alarms tolerated per month, finite and above 0. Kept as bits, which sort as such numbers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tolerated(u64);
+
+impl Tolerated {
+    /// As a number.
+    pub fn per_month(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl std::str::FromStr for Tolerated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+        number.map(|n| Self(n.to_bits())).ok_or_else(|| "give a finite number above 0".to_owned())
+    }
+}
+
+/// A number of devices from text.
+pub fn devices(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| (1..=DEVICES_MAX as u32).contains(n));
+    number.ok_or_else(|| format!("give a whole number from 1 to {DEVICES_MAX}"))
 }
 
 /// The plan of a baseline for windows of `window_ms` on so many devices.
@@ -120,6 +156,20 @@ mod tests {
         };
         let (without, with) = (hour(0.0), hour(1e6));
         assert!((with / without - 1.0).abs() < 0.1, "{with} and {without}");
+    }
+
+    #[test]
+    fn what_is_assumed_is_checked() {
+        for bad in ["0", "-1", "1.5", "100001", "many", ""] {
+            assert!(devices(bad).is_err(), "{bad}");
+        }
+        assert_eq!((devices("1"), devices("100000")), (Ok(1), Ok(DEVICES_MAX as u32)));
+        for bad in ["0", "-1", "nan", "inf", "1e999", "few", ""] {
+            assert!(bad.parse::<Tolerated>().is_err(), "{bad}");
+        }
+        let tolerated = |text: &str| text.parse::<Tolerated>().unwrap();
+        assert_eq!(tolerated("0.5").per_month(), 0.5);
+        assert!(tolerated("0.5") < tolerated("2"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use super::driver::Ask;
 use super::live::{self, Hub};
 use crate::collector::{Command, LabelsRequest, Refused, RolloutRequest, Topic};
+use crate::detect::plan::{Assumed, devices};
 use crate::explain::Lang;
 use crate::view;
 use axum::Router;
@@ -203,11 +204,38 @@ struct Model {
 }
 
 async fn performance(api: State<Api>, options: Query<Options>, model: Query<Model>) -> Response {
-    of_model(api, options, model, "performance").await
+    of_model(api, options, model, "performance", Assumed::default()).await
 }
 
-async fn visible_shifts(api: State<Api>, options: Query<Options>, model: Query<Model>) -> Response {
-    of_model(api, options, model, "plan").await
+/// Taken as text, so that a wrong one is answered in the API's own form.
+#[derive(Debug, Deserialize)]
+struct AssumedText {
+    devices: Option<String>,
+    false_alarms_per_month: Option<String>,
+}
+
+impl AssumedText {
+    fn read(&self) -> Result<Assumed, String> {
+        let named = |name: &'static str| move |why: String| format!("{name} does not fit: {why}.");
+        let devices = self.devices.as_deref().map(devices).transpose().map_err(named("devices"))?;
+        let tolerated = self.false_alarms_per_month.as_deref().map(str::parse).transpose();
+        Ok(Assumed { devices, tolerated: tolerated.map_err(named("false_alarms_per_month"))? })
+    }
+}
+
+async fn visible_shifts(
+    api: State<Api>,
+    options: Query<Options>,
+    model: Query<Model>,
+    Query(assumed): Query<AssumedText>,
+) -> Response {
+    match assumed.read() {
+        Ok(assumed) => of_model(api, options, model, "plan", assumed).await,
+        Err(message) => {
+            let hint = "GET /api/v1/plan?model=pump&devices=40&false_alarms_per_month=0.5";
+            error(StatusCode::BAD_REQUEST, "bad_request", &message, hint)
+        }
+    }
 }
 
 async fn of_model(
@@ -215,12 +243,14 @@ async fn of_model(
     options: Query<Options>,
     Query(Model { model }): Query<Model>,
     what: &str,
+    assumed: Assumed,
 ) -> Response {
     if model.is_empty() {
         let message = "This wants the name of a model.";
         return error(StatusCode::BAD_REQUEST, "bad_request", message, &format!("GET /api/v1/{what}?model=pump"));
     }
     match view::parse_topic(&format!("{what}:{model}")) {
+        Some(Topic::Plan(model, _)) => show(api, options, Topic::Plan(model, assumed)).await,
         Some(topic) => show(api, options, topic).await,
         None => missing(&format!("model:{model}")),
     }

@@ -13,6 +13,7 @@ mod rollout;
 
 use crate::collector::{Collector, Topic};
 use crate::detect::panel::Seen;
+use crate::detect::plan::Assumed;
 use crate::explain::{self, Lang, number};
 use crate::incident::Incident;
 use crate::record::Event;
@@ -39,7 +40,7 @@ pub fn render(core: &Collector, now: Now, topic: &Topic, lang: Lang) -> Value {
         Topic::Models => view.models(),
         Topic::Devices => view.devices(),
         Topic::Performance(model) => view.performance(model),
-        Topic::Plan(model) => view.plan(model),
+        Topic::Plan(model, assumed) => view.plan(model, *assumed),
     }
 }
 
@@ -97,7 +98,7 @@ pub fn topic_name(topic: &Topic) -> String {
         Topic::Models => "models".into(),
         Topic::Devices => "devices".into(),
         Topic::Performance(model) => format!("performance:{model}"),
-        Topic::Plan(model) => format!("plan:{model}"),
+        Topic::Plan(model, _) => format!("plan:{model}"),
     }
 }
 
@@ -112,7 +113,7 @@ pub fn parse_topic(name: &str) -> Option<Topic> {
         _ => match name.split_once(':')? {
             ("incident", id) => Topic::Incident(id.strip_prefix("INC-")?.parse().ok()?),
             ("rollout", id) => Topic::Rollout(id.parse().ok()?),
-            ("plan", model) => Topic::Plan(Name::new(model).ok()?),
+            ("plan", model) => Topic::Plan(Name::new(model).ok()?, Assumed::default()),
             ("performance", model) => Topic::Performance(Name::new(model).ok()?),
             _ => return None,
         },

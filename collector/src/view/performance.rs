@@ -1,7 +1,8 @@
 //! How often a model is right: measured where truth is known, estimated from calibrated scores where it is not, and which of the two it is.
 
 use super::View;
-use crate::detect::plan::plan;
+use crate::detect::budget::Budget;
+use crate::detect::plan::{Assumed, plan};
 use crate::explain::number;
 use crate::history::{Group, Known};
 use crate::release::Release;
@@ -28,13 +29,20 @@ impl View<'_> {
         json!({ "model": model, "sentence": sentence, "releases": releases })
     }
 
-    /// What will be seen of the newest release's readings on the devices that run the model; null when there is none.
-    pub(super) fn plan(&self, model: &Name) -> Value {
+    /// What will be seen of the newest release's readings on the devices that run the model, or on as many as are assumed; null when
+    /// there is no release.
+    pub(super) fn plan(&self, model: &Name, assumed: Assumed) -> Value {
         let Some(release) = self.releases_of(model).last() else { return Value::Null };
         let runs = |release: &Release| self.core.devices.values().filter(|d| d.release == Some(release.id)).count();
-        let devices = self.releases_of(model).map(runs).sum::<usize>().max(1);
-        let items = plan(&release.baseline, release.schema.window_ms, devices, self.core.settings.budget);
-        json!({ "model": model, "release": release.name, "devices": devices, "items": items })
+        let running = || self.releases_of(model).map(runs).sum::<usize>().max(1);
+        let devices = assumed.devices.map_or_else(running, |n| n as usize);
+        let tolerated = assumed.tolerated.map(|t| Budget { false_alarms_per_month: t.per_month() });
+        let budget = tolerated.unwrap_or(self.core.settings.budget);
+        let items = plan(&release.baseline, release.schema.window_ms, devices, budget);
+        json!({
+            "model": model, "release": release.name, "devices": devices,
+            "false_alarms_per_month": budget.false_alarms_per_month, "items": items,
+        })
     }
 
     /// The newest release in use of each model, for the first screen; null when nothing is known of any.
