@@ -86,14 +86,14 @@ pub enum BundleError {
     #[error("{0}: create the bundle again")]
     Inconsistent(String),
     /// A directory could not be read or written.
-    #[error("{path} {what}: {source}")]
+    #[error("{path} {what}: {reason}")]
     Io {
         /// The file or directory.
         path: String,
         /// Which operation failed.
         what: &'static str,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said; not a source, because devices report the sentence alone and a chain would say it twice.
+        reason: std::io::Error,
     },
 }
 

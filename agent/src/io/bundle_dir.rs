@@ -53,5 +53,5 @@ fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>, BundleError> {
 }
 
 fn io<'a>(path: &'a Path, what: &'static str) -> impl Fn(std::io::Error) -> BundleError + 'a {
-    move |source| BundleError::Io { path: path.display().to_string(), what, source }
+    move |reason| BundleError::Io { path: path.display().to_string(), what, reason }
 }
