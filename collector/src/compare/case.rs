@@ -11,15 +11,21 @@ pub const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// Answers one line.
 pub fn line(text: &str) -> Value {
-    let case: Value = match serde_json::from_str(text) {
+    match ask(text) {
+        (id, Ok(answer)) => answered(&id, &answer),
+        (id, Err(why)) => refused(&id, &why),
+    }
+}
+
+/// A line's id and what comes of it.
+pub fn ask(text: &str) -> (Value, Result<Answer, Refusal>) {
+    // A byte order mark, as some editors put one before the first line.
+    let case: Value = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(case) => case,
-        Err(e) => return refused(&Value::Null, &Refusal::Line(e.to_string())),
+        Err(e) => return (Value::Null, Err(Refusal::Line(e.to_string()))),
     };
     let id = case.get("id").cloned().unwrap_or(Value::Null);
-    match request(&case).and_then(|request| answer(&request)) {
-        Ok(answer) => answered(&id, &answer),
-        Err(why) => refused(&id, &why),
-    }
+    (id, request(&case).and_then(|request| answer(&request)))
 }
 
 /// An answer that only says why there is none.
@@ -99,6 +105,54 @@ mod tests {
 
     fn check(text: &str, wanted: &Value) {
         assert_eq!(&line(text), wanted, "{text}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_case() {
+        let text = "\u{feff}{\"id\":1,\"metric\":\"ks_d\",\"input\":{\"ref\":[1],\"cur\":[2]}}";
+        check(text, &json!({"id":1,"value":1.0,"d":1.0}));
+    }
+
+    #[test]
+    fn what_a_figure_needs_is_said() {
+        for tool in ["driftline", "evidently", "deequ", "deepchecks", "scouter"] {
+            let why = line(&json!({"as": tool, "metric": "psi"}).to_string())["error"].to_string();
+            for form in ["ref and cur", "ref_counts and cur_counts", "p and q"] {
+                assert!(why.contains(form), "{tool}: {why}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_side_is_no_number_for_ours() {
+        for metric in ["psi", "js_distance", "kl", "hellinger", "total_variation", "ks_d"] {
+            for input in [
+                json!({"ref": [1, 2], "cur": [null]}),
+                json!({"ref": ["a", "b"], "cur": []}),
+                json!({"ref_counts": [0, 0], "cur_counts": [1, 2]}),
+                json!({"p": [0, 0], "q": [0.5, 0.5]}),
+            ] {
+                let answer = line(&json!({"metric": metric, "input": input}).to_string());
+                let raw_ks = metric == "ks_d" && !input["ref"].is_null();
+                assert!(answer["value"] == "NaN" || raw_ks, "{metric} {input}: {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_those_of_a_device_are_refused() {
+        let of = |input: &Value| line(&json!({"metric": "js_distance", "input": input}).to_string());
+        for input in [
+            json!({"ref": [1e60, 2e60, 3e60], "cur": [8e60, 9e60]}),
+            json!({"ref": [1, 2, 3], "cur": [1, -1e39]}),
+            json!({"ref": [1e-60, 2e-60, 3e-60], "cur": [8e-60, 9e-60]}),
+        ] {
+            let answer = of(&input);
+            let why = answer["error"].as_str().unwrap_or_default();
+            assert!(why.contains("32-bit"), "{input}: {answer}");
+        }
+        assert_eq!(of(&json!({"ref": [1e30, 2e30, 3e30], "cur": [8e30, 9e30]}))["value"], 1.0);
+        assert_eq!(of(&json!({"ref": [0.1, 0.1], "cur": [0.1]}))["value"], 0.0);
     }
 
     #[test]

@@ -52,7 +52,10 @@ fn psi(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let convention = Convention { metric: distance::Metric::Psi, base: Base::E, zero, edges: Edges::Categories };
     let counts = match &input.shares {
         Some((p, q)) => return Ok(Answer::value(convention.of_shares(p, q), convention.into())),
-        None => categories(input, params)?,
+        None => {
+            input.given_counts().map_or_else(|| input.pair_or_cells().map(drop), |_| Ok(()))?;
+            categories(input, params)?
+        }
     };
     Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()))
 }

@@ -35,7 +35,7 @@ pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
             if let Some((p, q)) = &input.shares {
                 return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
             }
-            let counts = input.counts()?;
+            let counts = input.given_counts().map_or_else(|| Ok(input.pair_or_cells()?.counts()), Ok)?;
             Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()))
         }
     }

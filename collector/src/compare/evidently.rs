@@ -158,6 +158,7 @@ fn on_cells(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer
     if let Some(counts) = input.given_counts() {
         return Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()));
     }
+    input.pair_or_cells()?;
     let pair = cleaned(input)?;
     if !numeric(params, &pair)? || pair.reference.distinct() <= VALUES_BY_ONE_MAX {
         let counts = pair.counts();

@@ -102,6 +102,16 @@ impl Input {
         self.pair.as_ref().ok_or_else(|| Refusal::input("this metric needs the raw samples ref and cur"))
     }
 
+    /// The two samples for a figure on cells, which could also have been given as counts or shares.
+    pub fn pair_or_cells(&self) -> Result<&Pair, Refusal> {
+        self.pair.as_ref().ok_or_else(|| {
+            Refusal::input(
+                "this metric needs the raw samples ref and cur, counts as ref_counts and cur_counts or as a table of two rows, \
+                 or shares as p and q",
+            )
+        })
+    }
+
     /// Counts that were given as such, in a table of two rows included.
     pub fn given_counts(&self) -> Option<Counts> {
         if let Some(counts) = &self.counts {

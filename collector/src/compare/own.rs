@@ -48,6 +48,9 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     if let Some((p, q)) = &input.shares {
         let zero = if zero == ZeroPolicy::Jeffreys { ZeroPolicy::Keep } else { zero };
         let convention = Convention { zero, ..convention };
+        if p.iter().sum::<f64>() == 0.0 || q.iter().sum::<f64>() == 0.0 {
+            return Ok(Answer::value(f64::NAN, convention.into()));
+        }
         return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
     }
     if let Some(counts) = input.given_counts() {
@@ -56,7 +59,7 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     let numeric = evidently::kind(params)?.unwrap_or(true);
     let rules = [("baseline", Edges::Baseline), ("sturges", Edges::SturgesJoint), ("doane", Edges::DoaneReference)];
     let rule = params.word(&["edges", "bins"], &rules)?.unwrap_or(Edges::Baseline);
-    let pair = input.pair()?;
+    let pair = input.pair_or_cells()?;
     if !numeric || !pair.reference.is_numeric() {
         let counts = pair.counts();
         let convention = Convention { edges: Edges::Categories, ..convention };
@@ -66,7 +69,7 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     let (r, c) = (float::sorted(reference), float::sorted(current));
     let counts = match rule {
         Edges::Baseline => {
-            let narrow: Vec<f32> = r.iter().map(|&v| v as f32).collect();
+            let narrow = as_read(&r, &c)?;
             let edges: Vec<f64> = baseline::edges(&narrow).iter().map(|&e| f64::from(e)).collect();
             (right_closed(&r, &edges), right_closed(&c, &edges))
         }
@@ -84,6 +87,25 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     };
     let convention = Convention { edges: rule, ..convention };
     Ok(Answer::value(convention.of(&counts.0, &counts.1), convention.into()))
+}
+
+/// The sorted reference as devices read it, in 32 bits; an error where that would be other numbers.
+fn as_read(reference: &[f64], current: &[f64]) -> Result<Vec<f32>, Refusal> {
+    let outside = |v: &&f64| v.abs() > f64::from(f32::MAX);
+    if let Some(v) = reference.iter().chain(current).find(outside) {
+        return Err(Refusal::input(format!(
+            "{v:e} is beyond the 32-bit numbers that baselines are cut in, at most {:e}; scale the values, or use edges sturges",
+            f32::MAX
+        )));
+    }
+    let narrow: Vec<f32> = reference.iter().map(|&v| v as f32).collect();
+    if reference.first() != reference.last() && narrow.first() == narrow.last() {
+        return Err(Refusal::input(
+            "the reference's values are all the same as 32-bit numbers, which baselines are cut in; shift and scale the values, \
+             or use edges sturges",
+        ));
+    }
+    Ok(narrow)
 }
 
 /// Counts in (edge, next], the outer cells without end.

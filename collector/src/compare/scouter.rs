@@ -38,7 +38,7 @@ pub fn answer(_metric: Metric, input: &Input, params: &Params<'_>) -> Result<Ans
     if !(2..=BINS_MAX).contains(&bins) {
         return Err(Refusal::peer(format!("num_bins must be between 2 and {BINS_MAX}")));
     }
-    let pair = input.pair()?.cleaned(true);
+    let pair = input.pair_or_cells()?.cleaned(true);
     if pair.reference.is_empty() || pair.current.is_empty() {
         return Err(Refusal::peer("a sample has no finite values"));
     }
