@@ -280,3 +280,94 @@ fn bytes_that_are_no_bundle_are_refused_and_a_release_never_changes() {
     assert_eq!(foreign.send(&b"x"[..]).expect("an answer").status(), 403);
     assert_eq!(agent.get(&url).header("Host", "evil.example").call().expect("an answer").status(), 403);
 }
+
+#[test]
+fn comparing_what_is_no_table_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let (good, empty) = (file("good.csv", "t\n1\n"), file("empty.csv", ""));
+    let compare = |reference: &Path, current: &Path| {
+        let mut command = Command::new(binary("driftline"));
+        command.arg("compare").arg("--reference").arg(reference).arg("--current").arg(current);
+        command
+    };
+    complains(&mut compare(&empty, &good), 1, &["empty.csv is empty"]);
+    complains(&mut compare(&good, &empty), 1, &["empty.csv is empty"]);
+    complains(&mut compare(&good, dir.path()), 1, &["is a folder; give a file"]);
+    complains(&mut compare(&dir.path().join("no.csv"), &good), 1, &["no.csv cannot be read"]);
+    complains(Command::new(binary("driftline")).arg("compare").arg(dir.path()), 1, &["is a folder; give a file"]);
+}
+
+#[test]
+fn sensors_with_a_column_twice_are_left_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("a.csv"), "t;t;anomaly\n1;2;0\n").expect("a file");
+    let mut command = Command::new(binary("driftline"));
+    let (code, _, error) = run(command.args(["evaluate", "--folder"]).arg(dir.path()));
+    assert_eq!(code, 1);
+    assert!(error.contains("a.csv: it has the column t twice: rename or remove one of them; left out"), "{error}");
+    let mut command = Command::new(binary("driftline"));
+    let (code, _, error) = run(command.args(["evaluate", "--tolerance", "nan"]));
+    assert_eq!(code, 2);
+    assert!(error.contains("give a finite number of at least 0"), "{error}");
+}
+
+#[test]
+fn plans_without_a_model_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let plan = |args: &[&str]| {
+        let mut command = Command::new(binary("driftline"));
+        command.current_dir(dir.path()).args(["plan", "--url", "http://127.0.0.1:1"]).args(args);
+        command
+    };
+    complains(&mut plan(&["--model", "clean.bundl"]), 7, &["clean.bundl is no bundle: no such folder", "no collector"]);
+    let (code, _, error) = run(&mut plan(&["--model", "."]));
+    assert_eq!(code, 1);
+    assert_eq!(error.matches("No such file or directory").count(), 1, "{error}");
+    for (option, value, wanted) in [
+        ("--devices", "0", "give a whole number from 1 to 100000"),
+        ("--devices", "100001", "give a whole number from 1 to 100000"),
+        ("--false-alarms-per-month", "nan", "give a finite number above 0"),
+        ("--false-alarms-per-month", "0", "give a finite number above 0"),
+    ] {
+        let (code, _, error) = run(&mut plan(&["--model", "pump", &format!("{option}={value}")]));
+        assert_eq!(code, 2);
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn a_plan_of_the_collectors_model_is_for_the_fleet_that_was_asked_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.path().join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let collector = Collector::start(dir.path(), None, "");
+    let path = bundle.to_str().expect("a path");
+    crate::fleet::must(&mut collector.cli(&["models", "add", path]));
+    let model = driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).manifest().model.to_string();
+    let items = |args: &[&str]| {
+        let text = crate::fleet::must(&mut collector.cli(&[&["plan", "--json", "--model"], args].concat()));
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["items"].clone()
+    };
+    let asked = ["--devices", "5000", "--false-alarms-per-month", "0.01"];
+    let (own, other) = (items(&[&model]), items(&[&[model.as_str()], &asked[..]].concat()));
+    assert_ne!(own, other, "more devices and fewer false alarms show less");
+    assert_eq!(other, items(&[&[path], &asked[..]].concat()), "the same from the bundle itself");
+    let answer = collector.get(&format!("plan?model={model}&devices=5000&false_alarms_per_month=0.01"));
+    assert_eq!((&answer["devices"], &answer["false_alarms_per_month"]), (&5000.into(), &0.01.into()));
+    for bad in ["devices=0", "devices=many", "devices=100001", "false_alarms_per_month=nan", "false_alarms_per_month=0"]
+    {
+        let url = format!("{}/api/v1/plan?model={model}&{bad}", collector.url);
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(url).call().expect("an answer");
+        assert_eq!(answer.status().as_u16(), 400, "{bad}");
+        let error: serde_json::Value = answer.body_mut().read_json().expect("JSON");
+        let name = bad.split('=').next().expect("a name");
+        assert!(error["error"]["message"].as_str().is_some_and(|m| m.starts_with(name)), "{error}");
+    }
+}

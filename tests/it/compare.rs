@@ -3,6 +3,7 @@
 //! `DRIFTLINE_PEERS` names another file, such as the full set that `tests/run peers` makes from the tools themselves.
 
 use crate::fleet::{binary, root};
+use driftline_collector::compare::{Refusal, case};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -70,11 +71,13 @@ fn numbers_are_those_of_the_tools() {
     assert_eq!(answers.len(), cases.len());
     let mut worst: BTreeMap<String, (usize, f64)> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for (case, answer) in cases.iter().zip(&answers) {
+    for ((case, answer), line) in cases.iter().zip(&answers).zip(text.lines()) {
         assert_eq!(case["id"], answer["id"]);
         let want = case["want"].as_object().expect("what the tool said");
         let found = if want.contains_key("error") {
-            if answer["error"].is_string() { 0.0 } else { f64::INFINITY }
+            // Where the tool raises, ours must say that it does, and not that it did not understand the case.
+            let raised = matches!(case::ask(line).1, Err(Refusal::Peer(_)));
+            if raised && answer["error"].is_string() { 0.0 } else { f64::INFINITY }
         } else {
             want.iter().map(|(name, wanted)| error(&answer[name], wanted)).fold(0.0, f64::max)
         };
@@ -113,10 +116,12 @@ fn a_bad_line_is_answered_and_the_next_one_too() {
         r#"{"id":6,"as":"nannyml","metric":"ks_d","params":{"n_bins":0,"calculation_method":"estimated"},"input":{"ref":[1,2],"cur":[1]}}"#,
         r#"{"id":7,"as":"evidently","metric":"mmd2_unbiased_rbf","input":{"ref":[1],"cur":[1]}}"#,
         r#"{"id":8,"metric":"ks_2samp","params":{"alternative":"sideways"},"input":{"ref":[1],"cur":[1]}}"#,
+        r#"{"id":9,"as":"scipy","metric":"chisquare_p","params":{"ddof":"-Infinity"},"input":{"ref_counts":[1,2],"cur_counts":[2,1]}}"#,
+        r#"{"id":10,"as":"scipy","metric":"chisquare_p","params":{"ddof":-1e300},"input":{"ref_counts":[1,2],"cur_counts":[2,1]}}"#,
     ];
     let good = r#"{"id":"ok","metric":"wasserstein1","input":{"ref":[1,2],"cur":[3,4]}}"#;
     let lines: String = bad.iter().flat_map(|line| [line, "\n", good, "\n"]).collect();
-    let answers = answers(&lines);
+    let answers = answers(&format!("\u{feff}{lines}"));
     assert_eq!(answers.len(), 2 * bad.len());
     for (line, pair) in bad.iter().zip(answers.chunks(2)) {
         assert!(pair[0]["error"].as_str().is_some_and(|e| e.len() > 10 && !e.contains('\n')), "{line}: {}", pair[0]);
@@ -136,6 +141,60 @@ fn an_answer_leaves_before_the_next_question() {
     }
     drop(questions);
     assert!(child.wait().expect("an end").success());
+}
+
+/// `driftline compare` of two tables: exit code, standard output, standard error.
+fn compare(reference: &str, current: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(binary("driftline"));
+    command.arg("compare");
+    for (option, name, rows) in [("--reference", "a.csv", reference), ("--current", "b.csv", current)] {
+        std::fs::write(folder.path().join(name), rows).expect("written");
+        command.arg(option).arg(folder.path().join(name));
+    }
+    let output = command.args(more).output().expect("driftline runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_figure_that_is_no_number_is_no_verdict() {
+    let check = |more: &[&str], current: &str, why: &str| {
+        let (code, stdout, _) = compare("t,u\n1,1\n2,2\n3,3\n", current, &[&["--json"], more].concat());
+        let answer: Value = serde_json::from_str(&stdout).expect("JSON");
+        let item = &answer["items"][0];
+        let (error, sentence) = (item["error"].as_str().unwrap_or_default(), item["sentence"].to_string());
+        assert!(error.contains(why), "{item}");
+        assert!(sentence.contains("t cannot be compared: ") && !sentence.contains("drift."), "{item}");
+        code
+    };
+    let (empty, gap) = ("t,u\n,1\n,2\n", "t,u\n1,1\n,2\n");
+    let none = "current has no values in column t";
+    for metric in ["psi", "js_distance", "kl", "hellinger"] {
+        let one = ["--metric", metric, "--column", "t"];
+        assert_eq!(check(&one, empty, none), Some(1));
+        // Columns that nobody named may fail, as long as one does not.
+        assert_eq!(check(&["--metric", metric], empty, none), Some(0));
+    }
+    check(&["--as", "nannyml", "--metric", "js_distance"], "t,u\n,1\n,2\n", "");
+    let through = "current has missing or infinite values in column t, from which scipy gets no number";
+    assert_eq!(check(&["--as", "scipy", "--column", "t"], gap, through), Some(1));
+    assert_eq!(check(&["--metric", "psi", "--column", "t"], "t,u\n", none), Some(1));
+}
+
+#[test]
+fn names_in_headers_are_trimmed_and_stand_there_once() {
+    let (code, _, stderr) = compare("t,u,t\n1,2,3\n", "t,u\n1,2\n", &[]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("a.csv has the column t twice") && stderr.lines().count() == 1, "{stderr}");
+    let (code, stdout, stderr) = compare("\u{feff}t , u\n1,2\n2,2\n", "t,u\n1,2\n2,2\n", &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(stdout.lines().map(|line| &line[..1]).collect::<Vec<_>>(), ["t", "u"], "{stdout}");
+    let (code, _, stderr) = compare("a,c,b\n1,2,3\n", "b,d\n1,2\n", &[]);
+    assert_eq!(code, Some(0));
+    let notes: Vec<&str> = stderr.lines().collect();
+    assert!(notes.len() == 2 && notes[0].ends_with("a.csv has a, c; not compared"), "{stderr}");
+    assert!(notes[1].ends_with("b.csv has d; not compared"), "{stderr}");
 }
 
 #[test]
@@ -158,8 +217,9 @@ fn two_files_column_by_column() {
             String::from_utf8(output.stderr).expect("UTF-8"),
         )
     };
-    let (code, stdout, _) = run(&["--as", "evidently", "--json"]);
+    let (code, stdout, stderr) = run(&["--as", "evidently", "--json"]);
     assert_eq!(code, Some(0));
+    assert!(stderr.starts_with("note: only ") && stderr.ends_with("a.csv has only_here; not compared\n"), "{stderr}");
     let answer: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!(answer["schema"], "driftline.compare.v1");
     let items = answer["items"].as_array().expect("items");

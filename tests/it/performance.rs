@@ -367,8 +367,9 @@ fn bad_labels(dir: &Path, collector: &Collector) {
         fs::write(&path, text).expect("a file");
         run(collector.cli(&["labels", "add", "--device", device, "--file"]).arg(&path))
     };
-    let cases: [(&str, &[u8], i32, &str); 6] = [
-        ("pump-1", b"", 1, "needs a header line with the columns id and label"),
+    let cases: [(&str, &[u8], i32, &str); 7] = [
+        ("pump-1", b"", 1, "bad.csv is empty: give a table with a header line"),
+        ("pump-1", b"id,label,ID\n1,healthy,2\n", 1, "bad.csv has the column id twice"),
         ("pump-1", b"id,label\n", 1, "has no label that can be used"),
         ("pump-1", b"id,label\n\xff,\xff\n", 1, "are not UTF-8; they are not used"),
         ("pump-1", b"id,label\n1,melted\n", 1, "None of the 1 labels can be used. The model has no class melted"),

@@ -1,22 +1,25 @@
 //! `driftline compare`: the numbers of other tools from two CSV files, or from cases as lines of JSON. Asks no collector.
 //!
-//! Files: every column that both have, or those named, each with its figure, a sentence and the convention behind it. Cases: one
+//! Files: every column that both have, or those named, each with its figure, a sentence and the convention behind it; a figure that
+//! is no number has no verdict and counts as failed. Cases: one
 //! answer per line, in order, whatever is wrong with a line is said in its own answer; answers leave before the next read could
 //! block, so that a program can hold a conversation.
 
-use super::output::{Output, text};
+use super::header::{self, open};
+use super::output::{Output, clean, text};
 use anyhow::{Context, Result, bail};
 use driftline_collector::compare::case::{LINE_BYTES_MAX, figure_json, line, refused};
 use driftline_collector::compare::sample::Sample;
 use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer, default_metric};
 use serde_json::{Map, Value, json};
-use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Most rows of a file.
 const ROWS_MAX: usize = 10_000_000;
+/// Most names of columns in one note.
+const NAMES_SHOWN_MAX: usize = 20;
 
 /// Options of `driftline compare`.
 #[derive(Debug, clap::Args)]
@@ -57,10 +60,6 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode> {
     files(args, output)
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).with_context(|| format!("{} cannot be opened", path.display()))
-}
-
 fn answer_all(mut cases: BufReader<impl Read>) -> Result<()> {
     let mut answers = BufWriter::new(std::io::stdout().lock());
     let mut bytes = Vec::new();
@@ -78,7 +77,7 @@ fn answer_all(mut cases: BufReader<impl Read>) -> Result<()> {
             refused(&Value::Null, &Refusal::Line(format!("it is longer than {LINE_BYTES_MAX} bytes")))
         } else {
             match std::str::from_utf8(&bytes) {
-                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) if text.trim_start_matches('\u{feff}').trim().is_empty() => continue,
                 Ok(text) => line(text),
                 Err(_) => refused(&Value::Null, &Refusal::Line("it is not UTF-8".into())),
             }
@@ -123,12 +122,7 @@ impl Table {
     fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-        let names = reader
-            .headers()
-            .with_context(|| format!("{shown} has no header line"))?
-            .iter()
-            .map(str::to_owned)
-            .collect();
+        let names = header::names(&mut reader, &shown.to_string())?;
         let mut rows = Vec::new();
         for record in reader.records() {
             if rows.len() == ROWS_MAX {
@@ -159,8 +153,12 @@ fn files(args: &Args, output: &Output) -> Result<ExitCode> {
     }
     let mut columns = args.columns.clone();
     if columns.is_empty() {
-        let common = |name: &&String| reference.as_ref().is_none_or(|r| r.names.contains(name));
+        let common = |name: &&String| reference.as_ref().is_none_or(|r| r.names.contains(name)) && !name.is_empty();
         columns = current.names.iter().filter(common).cloned().collect();
+        if let (Some(table), Some(path)) = (&reference, &args.reference) {
+            note_lonely(table, path, &current);
+            note_lonely(&current, current_path, table);
+        }
     }
     if columns.is_empty() {
         bail!("the two files have no column in common");
@@ -176,14 +174,30 @@ fn files(args: &Args, output: &Output) -> Result<ExitCode> {
             _ => Input { series: Some(now), ..Input::default() },
         };
         let metric = metric.unwrap_or_else(|| default_metric(tool, &input));
-        let found = answer(&Request { tool, metric: Some(metric), params: params.clone(), input });
-        items.push(item(column, tool, metric, &found));
+        let request = Request { tool, metric: Some(metric), params: params.clone(), input };
+        let found = answer(&request);
+        items.push(item(column, tool, metric, &found, &request.input));
     }
     let failed = items.iter().filter(|item| !item["error"].is_null()).count();
     show(&items, output)?;
     // Columns that were not asked for by name may be of another kind.
     let bad = failed == items.len() || (failed > 0 && !args.columns.is_empty());
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says which columns of a table the other one lacks.
+fn note_lonely(table: &Table, path: &Path, other: &Table) {
+    let lonely: Vec<String> =
+        table.names.iter().filter(|n| !n.is_empty() && !other.names.contains(n)).map(|n| clean(n)).collect();
+    if lonely.is_empty() {
+        return;
+    }
+    let rest = match lonely.len().saturating_sub(NAMES_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = lonely[..lonely.len().min(NAMES_SHOWN_MAX)].join(", ");
+    eprintln!("note: only {} has {shown}{rest}; not compared", path.display());
 }
 
 /// NAME=VALUE, the value as JSON where it is some.
@@ -196,14 +210,20 @@ fn params(given: &[String]) -> Result<Map<String, Value>> {
     given.iter().map(one).collect()
 }
 
-fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal>) -> Value {
+fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal>, input: &Input) -> Value {
     let mut item = json!({ "column": column, "as": tool.name(), "metric": metric.name() });
     match found {
         Ok(answer) => {
             for (name, figure) in &answer.figures {
                 item[*name] = figure_json(figure);
             }
-            item["sentence"] = json!(sentence(column, tool, metric, answer));
+            if judged(tool, answer).is_some_and(f64::is_nan) {
+                let why = format!("{} does not exist: {}", metric.name(), no_number(column, tool, input));
+                item["sentence"] = json!(format!("{column} cannot be compared: {why}."));
+                item["error"] = json!(why);
+            } else {
+                item["sentence"] = json!(sentence(column, tool, metric, answer));
+            }
             item["convention"] = answer.stated.json();
             item["convention"]["line"] = json!(answer.stated.line());
         }
@@ -213,6 +233,33 @@ fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal
         }
     }
     item
+}
+
+/// Why a figure is no number.
+fn no_number(column: &str, tool: Tool, input: &Input) -> String {
+    let sides: Vec<(&str, &Sample)> = match (&input.pair, &input.series) {
+        (Some(pair), _) => vec![("the reference", &pair.reference), ("current", &pair.current)],
+        (None, series) => series.iter().map(|series| ("current", series)).collect(),
+    };
+    if let Some((side, _)) = sides.iter().find(|(_, sample)| sample.cleaned(false).is_empty()) {
+        return format!("{side} has no values in column {column}");
+    }
+    if let Some((side, _)) = sides.iter().find(|(_, sample)| sample.cleaned(true).is_empty()) {
+        return format!("{side} has only infinities in column {column}");
+    }
+    if let Some((side, _)) = sides.iter().find(|(_, sample)| sample.cleaned(true).len() < sample.len()) {
+        return format!(
+            "{side} has missing or infinite values in column {column}, from which {} gets no number",
+            tool.name()
+        );
+    }
+    format!("{} gets no number from the values of column {column}", tool.name())
+}
+
+/// The number that a tool's limit is held against.
+fn judged(tool: Tool, answer: &Answer) -> Option<f64> {
+    let p = if tool == Tool::Evidently || tool == Tool::Nannyml { answer.number("p") } else { None };
+    p.or(answer.number("value"))
 }
 
 /// When a tool with its default settings speaks of drift.
@@ -251,13 +298,7 @@ fn sentence(column: &str, tool: Tool, metric: Metric, answer: &Answer) -> String
             n => format!("{column}: {n} changes were detected."),
         };
     }
-    let p = answer.number("p");
-    let judged = if tool == Tool::Evidently || tool == Tool::Nannyml {
-        p.or(answer.number("value"))
-    } else {
-        answer.number("value")
-    };
-    let Some(value) = judged else { return format!("{column}: see the figures.") };
+    let Some(value) = judged(tool, answer) else { return format!("{column}: see the figures.") };
     let (drifted, limit) = match alarm(tool, metric) {
         Some(Alarm::Above(limit)) => (value > limit, format!("above {limit}")),
         Some(Alarm::AtLeast(limit)) => (value >= limit, format!("{limit} or more")),

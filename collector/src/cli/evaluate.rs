@@ -1,5 +1,6 @@
 //! `driftline evaluate`: what the detector promises, measured, beside the rules of other tools; a Markdown page.
 
+use super::header;
 use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_collector::evaluate::sensors::{Cut, Experiment};
@@ -54,8 +55,14 @@ pub struct Args {
     #[arg(long, default_value_t = 20)]
     window_rows: usize,
     /// Practical tolerance, in standard deviations
-    #[arg(long, default_value_t = TOLERANCE)]
+    #[arg(long, default_value_t = TOLERANCE, value_parser = tolerance)]
     tolerance: f64,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let wanted = "give a finite number of at least 0";
+    let number: f64 = text.parse().map_err(|_| wanted.to_owned())?;
+    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err(wanted.into()) }
 }
 
 /// Prints the page.
@@ -132,8 +139,7 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
     let count = |d: u8| first.iter().filter(|&&b| b == d).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|&d| count(d)).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(&text[..]);
-    let header: Vec<String> =
-        reader.headers()?.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+    let header = header::names(&mut reader, "it")?;
     let label =
         header.iter().position(|h| *h == args.label).with_context(|| format!("it has no column {}", args.label))?;
     let mut columns = vec![Vec::new(); header.len()];
@@ -155,4 +161,17 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
         (0..header.len()).filter(readings).map(|at| columns[at].clone()).filter(numeric).collect();
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Ok(Experiment { name, columns, trouble })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_is_a_finite_number_of_at_least_0() {
+        for bad in ["nan", "inf", "-inf", "-0.1", "1e999", "much"] {
+            assert!(tolerance(bad).is_err(), "{bad}");
+        }
+        assert_eq!((tolerance("0"), tolerance("0.25")), (Ok(0.0), Ok(0.25)));
+    }
 }

@@ -1,6 +1,7 @@
 //! `driftline labels`: what samples really were, from a table of ids and classes to the device that judged them.
 
 use super::client::Client;
+use super::header;
 use super::output::{Output, clean};
 use anyhow::{Context, bail};
 use driftline_collector::collector::LABELS_PER_REQUEST_MAX;
@@ -65,11 +66,11 @@ struct Table {
 /// Reads a table; a row that cannot be used is counted and costs no other.
 fn read(path: &Path) -> anyhow::Result<Table> {
     let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("{shown} cannot be read"))?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.byte_headers().with_context(|| format!("{shown} is no CSV table"))?.clone();
-    let name = |cell: &[u8]| String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').trim().to_lowercase();
-    let column = |wanted: &str| header.iter().position(|cell| name(cell) == wanted);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(header::open(path)?);
+    let names = header::names(&mut reader, &shown.to_string())?;
+    let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+    header::once(&names, &shown.to_string())?;
+    let column = |wanted: &str| names.iter().position(|name| name == wanted);
     let (Some(id), Some(label)) = (column("id"), column("label")) else {
         bail!("{shown} needs a header line with the columns id and label");
     };

@@ -10,6 +10,7 @@ mod compare;
 mod demo;
 mod devices;
 mod evaluate;
+mod header;
 mod incidents;
 mod labels;
 mod live;

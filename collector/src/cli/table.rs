@@ -1,5 +1,6 @@
 //! Training tables: a CSV file's rows with their truth, and when and on which device each was taken.
 
+use super::header::{self, open};
 use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_agent::config::Format;
@@ -26,12 +27,7 @@ pub struct Table {
 /// Column names.
 pub fn header(path: &Path) -> Result<Vec<String>> {
     let mut reader = csv::Reader::from_reader(open(path)?);
-    let headers = reader.headers().with_context(|| format!("{} is no CSV table", path.display()))?;
-    let names: Vec<String> = headers.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-    if names.iter().all(String::is_empty) {
-        bail!("{} is empty: give a table with a header line and rows of numbers", path.display());
-    }
-    Ok(names)
+    header::names(&mut reader, &path.display().to_string())
 }
 
 /// Rows of a table.
@@ -136,8 +132,4 @@ fn time_ms(text: &str) -> Option<u64> {
         text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(jiff::tz::TimeZone::UTC)).map(|z| z.timestamp())
     });
     u64::try_from(at.ok()?.as_millisecond()).ok()
-}
-
-fn open(path: &Path) -> Result<std::fs::File> {
-    std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))
 }

@@ -1,0 +1,62 @@
+//! The header line of a CSV table: one way to read its names, for every command that takes a table.
+//!
+//! Spreadsheets write a byte order mark and spaces, which belong to no name. A name that stands there twice is refused: whichever of
+//! the two columns were taken, half of the readers would mean the other.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Opens a file for reading; a folder is said to be one.
+pub fn open(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if file.metadata().is_ok_and(|about| about.is_dir()) {
+        bail!("{} is a folder; give a file", path.display());
+    }
+    Ok(file)
+}
+
+/// Column names of the table that messages call `shown`; at least one is not empty, and none stands there twice.
+pub fn names<R: Read>(reader: &mut csv::Reader<R>, shown: &str) -> Result<Vec<String>> {
+    let header = reader.byte_headers().with_context(|| format!("{shown} cannot be read as a CSV table"))?;
+    let name = |cell: &[u8]| String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').trim().to_owned();
+    let names: Vec<String> = header.iter().map(name).collect();
+    if names.iter().all(String::is_empty) {
+        bail!("{shown} is empty: give a table with a header line and rows");
+    }
+    once(&names, shown)?;
+    Ok(names)
+}
+
+/// Refuses a name that stands in a header twice. Columns without a name cannot be asked for and may be many.
+pub fn once(names: &[String], shown: &str) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str())) {
+        Some(twice) => bail!("{shown} has the column {twice} twice: rename or remove one of them"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, wanted: Result<&[&str], &str>) {
+        let found = names(&mut csv::Reader::from_reader(text.as_bytes()), "a.csv").map_err(|e| e.to_string());
+        let wanted = wanted.map(|names| names.iter().map(|&n| n.to_owned()).collect()).map_err(str::to_owned);
+        assert_eq!(found, wanted, "{text:?}");
+    }
+
+    #[test]
+    fn names_are_trimmed_and_stand_there_once() {
+        check("\u{feff}t , kind\n1,2\n", Ok(&["t", "kind"]));
+        check("\u{feff}\"t\",kind\n", Ok(&["t", "kind"]));
+        check("t,,\n1,2,3\n", Ok(&["t", "", ""]));
+        check("t,kind, t\n", Err("a.csv has the column t twice: rename or remove one of them"));
+        for nothing in ["", "\u{feff}", ",,\n1,2,3\n"] {
+            check(nothing, Err("a.csv is empty: give a table with a header line and rows"));
+        }
+    }
+}
