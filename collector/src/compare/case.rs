@@ -151,7 +151,10 @@ mod tests {
             let why = answer["error"].as_str().unwrap_or_default();
             assert!(why.contains("32-bit"), "{input}: {answer}");
         }
-        assert_eq!(of(&json!({"ref": [1e30, 2e30, 3e30], "cur": [8e30, 9e30]}))["value"], 1.0);
+        let scaled = |by: f64| of(&json!({"ref": [by, 2.0 * by, 3.0 * by], "cur": [8.0 * by, 9.0 * by]}));
+        let large = 2_f64.powi(100);
+        assert!(scaled(large)["value"].as_f64().is_some_and(|js| js > 0.5), "{}", scaled(large));
+        assert_eq!(scaled(large), scaled(1.0));
         assert_eq!(of(&json!({"ref": [0.1, 0.1], "cur": [0.1]}))["value"], 0.0);
     }
 
