@@ -5,7 +5,6 @@
 
 use crate::detect::budget::Budget;
 use crate::detect::panel::Panel;
-use crate::detect::plan::Assumed;
 use crate::device::{DEVICES_MAX, Device, Devices};
 use crate::history::History;
 use crate::incident::Book;
@@ -121,7 +120,7 @@ pub enum Topic {
     /// How often the releases of a model are right.
     Performance(Name),
     /// What will be seen of a model's readings, and how soon, on a fleet that may differ from this one.
-    Plan(Name, Assumed),
+    Plan(Name, crate::detect::plan::Assumed),
 }
 
 /// Numbers of the collector itself. `frames_received = accepted + duplicate + refused`.
