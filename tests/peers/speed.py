@@ -18,7 +18,9 @@ import pandas
 import whylogs
 
 ROUNDS = 3
-FEATURES, SAMPLES = 20, 60
+FEATURES = 20
+# Large tables are the other tools' best case: their cost per call is spread over many values.
+SAMPLES = 50_000
 WHYLOGS_MIN = 100.0
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -57,9 +59,9 @@ def main():
     ours, counted, logged = float("inf"), float("inf"), float("inf")
     for _ in range(ROUNDS):
         ours = min(ours, driftline())
-        counted = min(counted, fastest(by_numpy, 500) / values.size * 1e9)
-        logged = min(logged, fastest(lambda: whylogs.log(frame), 20) / values.size * 1e9)
-    print("| one value of a window of 60 samples of 20 features | ns | times Driftline's |")
+        counted = min(counted, fastest(by_numpy, 5) / values.size * 1e9)
+        logged = min(logged, fastest(lambda: whylogs.log(frame), 1) / values.size * 1e9)
+    print("| one value of 20 features | ns | times Driftline's |")
     print("| --- | --- | --- |")
     print(f"| Driftline: cell, position in it, repeats, moments | {ours:.1f} | 1 |")
     print(f"| numpy {numpy.__version__}: searchsorted and bincount | {counted:.1f} | {counted / ours:.1f} |")
