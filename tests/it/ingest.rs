@@ -7,11 +7,13 @@ use driftline_collector::ingest::Refusal;
 use driftline_collector::record::Stored;
 use driftline_collector::release::Release;
 use driftline_collector::view;
+use driftline_shared::list::{List, Text};
 use driftline_shared::sketch::Grid;
-use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
+use driftline_shared::units::{Generation, MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
+use driftline_shared::wire::messages::{Birth, Ledger};
 use driftline_shared::wire::topic::{DeviceTopic, Leaf};
-use driftline_shared::wire::{FRAME_BYTES_MAX, pack};
+use driftline_shared::wire::{self, FRAME_BYTES_MAX, Kind, pack};
 use driftline_tests::pump_bundle::{answer, bundle};
 use std::sync::LazyLock;
 
@@ -43,17 +45,23 @@ fn topic(device: &str) -> String {
 
 /// A frame with one device's window of a slot.
 fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
-    let start = WallMs(START + slot * u64::from(WINDOW_MS));
-    let mut window = Box::new(Window::<256>::new(RELEASE.id, start, WINDOW_MS, GRIDS.iter()));
+    frame_of(&RELEASE, device, slot, fault)
+}
+
+fn frame_of(release: &Release, device: u64, slot: u64, fault: bool) -> Vec<u8> {
+    let window_ms = release.schema.window_ms;
+    let start = WallMs(START + slot * u64::from(window_ms));
+    let grids: Vec<Grid> = release.baseline.features.iter().map(|f| Grid::new(&f.cells)).collect();
+    let mut window = Box::new(Window::<256>::new(release.id, start, window_ms, grids.iter()));
     let mut pump = Pump::new(device * 100_000 + slot);
     for _ in 0..20 {
         let values = pump.next(fault).values;
         let scores = answer(&values);
         let best = (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("three");
-        let joint = RELEASE.baseline.joint.as_ref().expect("five inputs").residual(&values);
+        let joint = release.baseline.joint.as_ref().expect("five inputs").residual(&values);
         let entropy = driftline_shared::performance::entropy(&scores).expect("scores");
         let watched = values.into_iter().chain([joint, best as f32, scores[best], entropy]);
-        window.add(GRIDS.iter(), watched);
+        window.add(grids.iter(), watched);
     }
     write(device, slot, &window)
 }
@@ -176,4 +184,45 @@ fn late_windows_change_nothing_that_is_said() {
         verdicts(|slot, device| if (slot + device) % 5 == 0 { 3 + (slot * 7 + device) % 10 } else { 0 });
     assert_eq!(windows, 240);
     assert_eq!(late, in_order);
+}
+
+#[test]
+fn a_device_with_few_samples_gets_no_verdict() {
+    // A window of this baseline has 50 samples; each frame brings 20, of a pump whose sensor is off from the first one on.
+    let packed = bundle("v1", false, 5_000, b"stands for a model").pack();
+    let release = Release::unpack(&packed, WallMs(START)).expect("a release").0;
+    let mut collector = Collector::new(Settings::new(name("f")), Stored::default());
+    collector.command(now(0), Command::AddRelease(packed)).expect("added");
+    let birth = Birth {
+        agent_version: Text::cut("1"),
+        stream: Stream(1),
+        connection: 1,
+        release: Some(release.id),
+        generation: Generation(0),
+        labels: List::default(),
+        ledger: Ledger::default(),
+    };
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    let len = wire::write(Kind::Birth, &birth, &mut buffer).expect("a birth fits");
+    let leaf = DeviceTopic { fleet: name("f"), device: name("d1"), leaf: Leaf::Birth }.to_string();
+    collector.handle(now(0), &leaf, Some("d1"), &buffer[..len]);
+    let mut notes = Vec::new();
+    for slot in 0..8 {
+        let at = now((slot + 3) * 5_000);
+        collector.handle(at, &topic("d1"), Some("d1"), &frame_of(&release, 1, slot, true));
+        collector.tick(at);
+        collector.take_writes();
+        collector.committed(at);
+        let devices = view::render(&collector, at, &Topic::Devices, Lang::En);
+        let incidents = view::render(&collector, at, &Topic::Incidents, Lang::En);
+        let device = &devices["items"][0];
+        notes.push((device["note"].clone(), device["state"].clone()));
+        if slot < 2 {
+            assert_eq!(incidents["items"].as_array().map(Vec::len), Some(0), "{incidents}");
+        }
+    }
+    assert_eq!(notes[0], ("not enough data yet (20 of 50)".into(), "learning".into()));
+    assert_eq!(notes[1].0, "not enough data yet (40 of 50)");
+    assert!(notes[2].0.is_null(), "{notes:?}");
+    assert_eq!(notes[7].1, "drifting", "{notes:?}");
 }
