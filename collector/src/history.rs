@@ -312,3 +312,23 @@ impl History {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_truth_of_ever_new_cohorts_has_a_limit() {
+        let mut history = History::default();
+        let mut window = Window::new(ReleaseId(1), WallMs(0), 1_000, std::iter::empty());
+        window.labelled = 1;
+        for cohort in 0..2 * GROUPS_MAX as u64 {
+            history.add_truths(cohort, &cohort.to_string(), &window);
+        }
+        let changed = history.take_changed_truths();
+        let groups: BTreeSet<&Group> = changed.iter().map(|((_, group, _), _)| group).collect();
+        assert_eq!(groups.len(), GROUPS_MAX);
+        // The fleet's own truth is complete all the same.
+        assert_eq!(changed.iter().filter(|((_, group, _), _)| *group == Group::Fleet).count(), 2 * GROUPS_MAX);
+    }
+}

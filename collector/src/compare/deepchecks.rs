@@ -53,7 +53,9 @@ fn psi(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let counts = match &input.shares {
         Some((p, q)) => return Ok(Answer::value(convention.of_shares(p, q), convention.into())),
         None => {
-            input.given_counts().map_or_else(|| input.pair_or_cells().map(drop), |_| Ok(()))?;
+            if input.given_counts().is_none() {
+                input.pair_or_cells()?;
+            }
             categories(input, params)?
         }
     };

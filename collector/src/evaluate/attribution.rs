@@ -358,10 +358,21 @@ pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
             "wrong groups, per run",
             "incidents, per run",
             "median delay",
-            "wrong groups",
+            "which wrong groups",
         ]
         .map(str::to_owned)
         .to_vec(),
         rows: Case::ALL.iter().map(row).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firmware_on_a_third_of_every_site_is_named_and_nothing_else() {
+        let outcome = run(Case::Firmware(0.5), 1, 0);
+        assert!(outcome.right && outcome.wrong_groups.is_empty() && outcome.incidents == 1, "{outcome:?}");
     }
 }

@@ -9,11 +9,12 @@ use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettin
 use crate::detect::designs::{Designs, Place};
 use crate::release::Baseline;
 use driftline_shared::drift::detector::{Compared, Detector};
+use driftline_shared::drift::distance::{Convention, ZeroPolicy};
 use driftline_shared::sketch::{CELLS_MAX, Grid, Sketch};
 use driftline_shared::units::WallMs;
 
-/// Floor of a share in the PSI that people compute on deciles.
-const PSI_FLOOR: f64 = 1e-4;
+/// The PSI that people compute on deciles, shares no less than 1 in 10,000.
+const PSI: Convention = Convention { zero: ZeroPolicy::Floor(1e-4), ..Convention::PSI };
 /// Settings of ADWIN that are tried when alarm rates are made equal, as powers of ten.
 const ADWIN_POWERS: [i32; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192];
@@ -58,6 +59,7 @@ pub struct Trained {
     pub baseline: Baseline,
     sorted: Vec<f32>,
     deciles: Vec<f32>,
+    decile_counts: Vec<u32>,
     doane: Vec<f32>,
     doane_shares: Vec<f64>,
     /// Mean and sd of NannyML's distance over chunks of the training rows.
@@ -72,10 +74,12 @@ impl Trained {
         let quantile = |q: f64| sorted[((q * sorted.len() as f64) as usize).min(sorted.len() - 1)];
         let mut deciles: Vec<f32> = (1..10).map(|i| quantile(f64::from(i) / 10.0)).collect();
         deciles.dedup();
+        let decile_counts = counts_between(&deciles, &sorted);
         let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let edges = crate::compare::edges::edges(&wide, false, crate::compare::edges::Bins::Doane);
         let doane: Vec<f32> = edges.unwrap_or_default().iter().map(|&e| e as f32).collect();
-        let mut trained = Self { baseline, sorted, deciles, doane, doane_shares: Vec::new(), js_chunks: (0.0, 0.0) };
+        let (doane_shares, js_chunks) = (Vec::new(), (0.0, 0.0));
+        let mut trained = Self { baseline, sorted, deciles, decile_counts, doane, doane_shares, js_chunks };
         trained.doane_shares = trained.doane_of(values);
         let chunks: Vec<f64> = values.chunks_exact(WINDOW).map(|chunk| trained.js(chunk)).collect();
         let mean = chunks.iter().sum::<f64>() / chunks.len() as f64;
@@ -100,35 +104,12 @@ impl Trained {
     }
 
     fn js(&self, values: &[f32]) -> f64 {
-        let q = self.doane_of(values);
-        let part = |a: f64, m: f64| if a > 0.0 { a * (a / m).log2() } else { 0.0 };
-        let divergence: f64 = self
-            .doane_shares
-            .iter()
-            .zip(&q)
-            .map(|(&p, &q)| 0.5 * (part(p, 0.5 * (p + q)) + part(q, 0.5 * (p + q))))
-            .sum();
-        divergence.max(0.0).sqrt()
+        Convention::JS.of_shares(&self.doane_shares, &self.doane_of(values))
     }
 
     /// PSI on the deciles of training.
     pub fn psi(&self, values: &[f32]) -> f64 {
-        let mut counts = vec![0.0; self.deciles.len() + 1];
-        values
-            .iter()
-            .filter(|v| v.is_finite())
-            .for_each(|v| counts[self.deciles.partition_point(|edge| edge < v)] += 1.0);
-        let mut from = 0;
-        let n: f64 = counts.iter().sum();
-        let mut psi = 0.0;
-        for (i, count) in counts.iter().enumerate() {
-            let to = self.deciles.get(i).map_or(self.sorted.len(), |edge| self.sorted.partition_point(|v| v <= edge));
-            let p = ((to - from) as f64 / self.sorted.len() as f64).max(PSI_FLOOR);
-            let q = (count / n.max(1.0)).max(PSI_FLOOR);
-            psi += (p - q) * (p / q).ln();
-            from = to;
-        }
-        psi
+        PSI.of(&self.decile_counts, &counts_between(&self.deciles, values))
     }
 
     fn ks(&self, values: &[f32]) -> f64 {
@@ -165,6 +146,15 @@ impl Trained {
         }
         high
     }
+}
+
+/// Finite values per cell between edges; a value on an edge belongs below it.
+fn counts_between(edges: &[f32], values: &[f32]) -> Vec<u32> {
+    let mut counts = vec![0; edges.len() + 1];
+    for value in values.iter().filter(|v| v.is_finite()) {
+        counts[edges.partition_point(|edge| edge < value)] += 1;
+    }
+    counts
 }
 
 /// A rule that watches one stream.
@@ -254,5 +244,49 @@ impl<'a> Watcher<'a> {
                 f64::max(most, test.statistic())
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::series::Scenario;
+    use driftline_shared::random::Random;
+
+    #[test]
+    fn the_ladder_says_which_setting_would_have_alarmed() {
+        let mut random = Random::new(1);
+        let (baseline, values) = Scenario::NULL[0].baseline(&mut random, 0.0);
+        let trained = Trained::new(baseline, &values);
+        let mut ladder = Watcher::new(Rule::Adwin, &trained);
+        let single = |power: i32| Adwin::new(AdwinSettings { delta: 10f64.powi(-power), ..AdwinSettings::default() });
+        // Of what the calm settings said, the calmest counts, though the nervous ones have long begun anew.
+        let mut alone: Vec<(usize, Adwin)> =
+            [7, 11].map(|place| (place + 1, single(ADWIN_POWERS[place]).expect("a setting"))).into_iter().collect();
+        let mut seen = [false; 2];
+        for at in 0..60 {
+            let shift = if at < 40 { 0.0 } else { 0.5 };
+            let window: Vec<f32> = (0..WINDOW).map(|_| (random.normal() + shift) as f32).collect();
+            let statistic = ladder.window(&window, WallMs(0));
+            for ((place, adwin), seen) in alone.iter_mut().zip(&mut seen) {
+                let alarm = window.iter().filter(|&&x| adwin.update(f64::from(x))).count() > 0;
+                assert!(!alarm || statistic >= *place as f64, "window {at}: {statistic} < {place}");
+                *seen |= alarm;
+            }
+        }
+        assert_eq!(seen, [true; 2]);
+    }
+
+    #[test]
+    fn psi_of_deciles_by_hand() {
+        let (mut baseline, _) = Scenario::NULL[0].baseline(&mut Random::new(1), 0.0);
+        baseline.features.truncate(1);
+        let values: Vec<f32> = (0..1_000).map(|i| i as f32).collect();
+        let trained = Trained::new(baseline, &values);
+        // All in the lowest tenth: 9 tenths of 0.1 against the floor, and one of 1 against 0.1 (a value on an edge belongs below).
+        let wanted = (0.101 - 1.0) * (0.101f64 / 1.0).ln()
+            + 8.0 * (0.1 - 1e-4) * (0.1f64 / 1e-4).ln()
+            + (0.099 - 1e-4) * (0.099f64 / 1e-4).ln();
+        assert!((trained.psi(&[5.0; 60]) - wanted).abs() < 1e-9, "{} {wanted}", trained.psi(&[5.0; 60]));
     }
 }

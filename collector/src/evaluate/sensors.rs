@@ -98,7 +98,8 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<Alarm>; 2] {
             calibration: None,
             joint: None,
         };
-        let trained = Trained::new(baseline, &column[..cut.training]);
+        let normal: Vec<f32> = column[..cut.training].iter().copied().filter(|v| v.is_finite()).collect();
+        let trained = Trained::new(baseline, &normal);
         let baseline = &trained.baseline;
         let mut designs = Designs::default();
         let grid = Grid::new(&baseline.features[0].cells);
