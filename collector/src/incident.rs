@@ -314,6 +314,8 @@ pub trait Fleet {
     fn reporting(&self) -> &BTreeMap<Name, Reporting>;
     /// Whether a device is back to normal: no alarm holds and enough windows were seen on the release it runs now.
     fn calm(&self, device: &Name) -> bool;
+    /// Whether a device reports and still runs a release, so that evidence can be found on it.
+    fn runs(&self, device: &Name, release: ReleaseId) -> bool;
     /// The readings of a feature on these devices since a time.
     fn figures(&self, release: ReleaseId, feature: &str, devices: &BTreeSet<Name>, since: WallMs) -> Option<Figures>;
 }
@@ -455,8 +457,11 @@ impl Book {
 /// Takes evidence in and works out scope, primary feature and figures again.
 fn follow(incident: &mut Incident, mine: &[&Evidence], fleet: &dyn Fleet) {
     if incident.age <= DEVICES_SETTLE {
-        let again = |name: &str| mine.iter().any(|evidence| evidence.name() == name);
-        incident.moved.iter_mut().filter(|(name, _)| again(name)).for_each(|(_, moved)| moved.devices.clear());
+        let (release, again) = (incident.release, |name: &str| mine.iter().any(|evidence| evidence.name() == name));
+        for (_, moved) in incident.moved.iter_mut().filter(|(name, _)| again(name)) {
+            // A device that got an answer, or is silent, is still one that was affected.
+            moved.devices.retain(|device| !fleet.runs(device, release));
+        }
     }
     mine.iter().for_each(|evidence| incident.absorb(evidence));
     incident.affected = incident.moved.values().flat_map(|moved| moved.devices.iter().cloned()).collect();

@@ -119,7 +119,8 @@ impl Collector {
                     level => {
                         let among: BTreeSet<Name> = reporting
                             .iter()
-                            .filter(|(n, r)| here(n) && level.speaks_of(r) && !is_explained(signal, r, &signals))
+                            .filter(|(n, r)| here(n) && panel.seen(n).is_enough() && level.speaks_of(r))
+                            .filter(|(_, r)| !is_explained(signal, r, &signals))
                             .map(|(n, _)| n.clone())
                             .collect();
                         let label = &self.settings.cohort_label;
@@ -281,6 +282,10 @@ impl Fleet for FleetNow<'_> {
         }
         let windows = device.release.and_then(|id| self.panels.get(&id)).map_or(0, |panel| panel.seen(name).slots);
         !self.alarmed.contains(name) && windows >= CALM_WINDOWS
+    }
+
+    fn runs(&self, name: &Name, release: ReleaseId) -> bool {
+        self.reporting.contains_key(name) && self.devices.get(name).is_some_and(|d| d.release == Some(release))
     }
 
     fn figures(&self, release: ReleaseId, feature: &str, devices: &BTreeSet<Name>, since: WallMs) -> Option<Figures> {
