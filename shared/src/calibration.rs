@@ -30,7 +30,7 @@ pub struct Knot {
 pub struct Curve(pub List<Knot, KNOTS_MAX>);
 
 impl Curve {
-    /// The piece that holds a score. Comparisons are summed rather than searched, as in [`crate::sketch::Cells::of`].
+    /// The piece that holds a score. Comparisons are summed rather than searched, for they are few.
     #[inline]
     pub fn piece(&self, score: f32) -> usize {
         self.0.iter().skip(1).map(|knot| usize::from(score >= knot.from)).sum()

@@ -63,7 +63,8 @@ impl View<'_> {
         json!({ "title": self.say("accuracy-title", &[]), "caption": self.say("accuracy-caption", &[]), "items": items })
     }
 
-    /// One line about a release over some slots: measured where anything was, else estimated; `None` where neither can be, or too little was seen.
+    /// One line about a release over some slots: measured where anything was, else estimated; `None` where neither can be, or too
+    /// little was seen.
     pub(super) fn accuracy_item(&self, label: String, release: &Release, known: &Known) -> Option<Value> {
         if self.too_few_of(release, known).is_some() {
             return None;

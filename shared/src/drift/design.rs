@@ -140,7 +140,9 @@ impl Design {
                 };
                 if let Some(component) = found {
                     design.push(component, frame.phi);
-                    frame.falls += usize::from(sign > 0.0);
+                    if sign > 0.0 {
+                        frame.falls = design.components.len();
+                    }
                 }
             }
             frame.end = design.components.len();
