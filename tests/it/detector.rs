@@ -155,3 +155,22 @@ fn a_stuck_sensor_is_seen_in_its_first_window_wherever_it_is_stuck() {
         assert_eq!(alarm.family, Family::Repeats, "stuck at {value}");
     }
 }
+
+#[test]
+fn a_change_that_stays_is_not_let_go_and_one_that_ends_is() {
+    let feature = features(1, 6_000).remove(0);
+    let (mut raised, mut too_soon, mut ended) = (0, 0, 0);
+    for seed in 0..40 {
+        let mut stream = Stream::new(&feature, 20);
+        let mut rng = Random::new(1_000 + seed);
+        for slot in 0..3 * AT {
+            let level = if (AT..2 * AT).contains(&slot) { 0.25 } else { 0.0 };
+            let window = window(std::slice::from_ref(&feature), &mut rng, N, |_, z| z + level);
+            let step = stream.step(&window.sketches[0], slot, 1e7);
+            raised += usize::from(step.raised.is_some());
+            too_soon += usize::from(step.cleared && slot < 2 * AT);
+            ended += usize::from(step.cleared && slot >= 2 * AT);
+        }
+    }
+    assert_eq!((raised, too_soon, ended), (40, 0, 40));
+}

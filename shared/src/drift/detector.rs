@@ -15,15 +15,10 @@ use crate::list::List;
 const EVIDENCE_MAX: f32 = 1e30;
 /// Calm windows in a row before a latched alarm is let go.
 pub const CALM_WINDOWS: u32 = 5;
-/// And at most, however small the change was.
-const CALM_WINDOWS_MAX: u32 = 500;
-/// Standard error of the calm windows' mean, as a share of the change that was alarmed about.
-const CALM_SHARE: f64 = 0.2;
-/// One-sided normal quantile for "back within tolerance".
-const CALM_Z: f64 = 1.645;
-/// The same for "surely less than half of what was alarmed about"; it is asked again after every calm window, for as long as the
-/// alarm holds.
-const GONE_Z: f64 = 3.0;
+/// Natural logarithm of the likelihood ratio of "within tolerance" to "as far off as since the onset" that lets an alarm go.
+const GONE: f64 = 9.2;
+/// A change is told from none by at least this share of what is tolerated.
+const GONE_SHARE: f64 = 0.25;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
@@ -105,12 +100,22 @@ pub struct Detector {
 pub struct Latch {
     /// The first alarm.
     pub alarm: Alarm,
-    /// Mean of the family's score since the onset, in the alarm's direction, in sd of the score.
+    /// Mean of the family's score since the onset, in the alarm's direction, in sd of the score; calm windows count once a window
+    /// has shown that they were no end.
     pub effect: f64,
-    /// Windows in a row that looked calm.
-    pub calm: u32,
-    calm_n: f64,
-    calm_sum: f64,
+    /// Readings behind `effect`.
+    n: f64,
+    /// The calm run: its windows, their readings and score sum, and what they say for "it is over".
+    calm: Calm,
+}
+
+/// A run of windows that are nearer to tolerance than to the change.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Calm {
+    windows: u32,
+    n: f64,
+    sum: f64,
+    log_ratio: f64,
 }
 
 impl Default for Detector {
@@ -197,19 +202,19 @@ impl Detector {
         let alarm = self.name(design, threshold, libm::log(step.evidence));
         self.grown = [0.0; COMPONENTS_MAX];
         if let Some(latch) = &mut self.latch {
-            (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
+            latch.calm = Calm::default();
         } else if let Some(alarm) = alarm {
-            let effect = self.effect(design, seen, &alarm, slot);
-            self.latch = Some(Latch { alarm, effect, calm: 0, calm_n: 0.0, calm_sum: 0.0 });
+            let (effect, n) = self.effect(design, seen, &alarm, slot);
+            self.latch = Some(Latch { alarm, effect, n, calm: Calm::default() });
             step.raised = Some(alarm);
         }
     }
 
-    /// The mean score since the onset. The winning component's CUSUM knows the sum: ln C = (lambda·S - n·psi)/phi since its reset.
+    /// The mean score since the onset, and of about how many readings. The winning component's CUSUM knows the sum: ln C = (lambda·S - n·psi)/phi since its reset.
     /// Where it has reached its ceiling, the last window's mean must do.
-    fn effect(&self, design: &Design, seen: &[Compared], alarm: &Alarm, slot: u64) -> f64 {
+    fn effect(&self, design: &Design, seen: &[Compared], alarm: &Alarm, slot: u64) -> (f64, f64) {
         let found = design.frames.iter().zip(seen).find(|(frame, _)| frame.family == alarm.family);
-        let Some((frame, compared)) = found.filter(|(_, compared)| compared.n > 0.0) else { return 0.0 };
+        let Some((frame, compared)) = found.filter(|(_, compared)| compared.n > 0.0) else { return (0.0, 0.0) };
         let now = towards(compared, alarm.sign) / compared.n;
         let n = compared.n * (slot.saturating_sub(alarm.onset) + 1) as f64;
         let best = (frame.first..frame.end)
@@ -217,9 +222,9 @@ impl Detector {
             .max_by(|&a, &b| self.cusum[a].total_cmp(&self.cusum[b]));
         match best {
             Some(i) if self.cusum[i] < EVIDENCE_MAX => {
-                (libm::log(f64::from(self.cusum[i])) / n + design.price[i]) / design.slope[i]
+                ((libm::log(f64::from(self.cusum[i])) / n + design.price[i]) / design.slope[i], n)
             }
-            _ => now,
+            _ => (now, compared.n),
         }
     }
 
@@ -272,8 +277,8 @@ impl Detector {
         Some(Alarm { family: bet.family, sign: bet.sign, onset: self.onset(winner), log_evidence })
     }
 
-    /// Lets the latch go after [`CALM_WINDOWS`] windows in a row that are nearer to normal than to the alarm, if together
-    /// they are within tolerance.
+    /// Lets the latch go once the windows say clearly that the change is over: a CUSUM of the log likelihood ratio of two Gaussian
+    /// means, tolerance and the mean since the onset, with the long-run variance of the score (Page 1954).
     fn let_go(&mut self, design: &Design, seen: &[Compared]) -> bool {
         let Some(latch) = &mut self.latch else { return false };
         let family = latch.alarm.family;
@@ -285,30 +290,25 @@ impl Detector {
             return false;
         }
         let towards = towards(compared, latch.alarm.sign);
-        if towards / compared.n > frame.tau + 0.5 * (latch.effect - frame.tau).max(0.0) {
-            (latch.calm, latch.calm_n, latch.calm_sum) = (0, 0.0, 0.0);
+        let change = (latch.effect - frame.tau).max(GONE_SHARE * frame.tau);
+        let middle = frame.tau + 0.5 * change;
+        let calm = &mut latch.calm;
+        calm.windows += 1;
+        calm.n += compared.n;
+        calm.sum += towards;
+        calm.log_ratio += change * (middle * compared.n - towards) / frame.phi;
+        if calm.log_ratio <= 0.0 {
+            // No end: what looked calm is part of the change.
+            let n = latch.n + calm.n;
+            latch.effect = (latch.effect * latch.n + calm.sum) / n;
+            (latch.n, latch.calm) = (n, Calm::default());
             return false;
         }
-        latch.calm += 1;
-        latch.calm_n += compared.n;
-        latch.calm_sum += towards;
-        // A small change is told from none only by more readings.
-        let sure = libm::sqrt(frame.phi / latch.calm_n) <= CALM_SHARE * (latch.effect - frame.tau).max(frame.tau);
-        if latch.calm < CALM_WINDOWS || !(sure || latch.calm >= CALM_WINDOWS_MAX) {
-            return false;
-        }
-        let (mean, error) = (latch.calm_sum / latch.calm_n, libm::sqrt(frame.phi / latch.calm_n));
-        // Not further than tolerated, and surely less than half of what was alarmed about.
-        let within = mean <= frame.tau + CALM_Z * error
-            && mean + GONE_Z * error <= frame.tau + 0.5 * (latch.effect - frame.tau).max(0.0);
-        if within {
+        let over = calm.windows >= CALM_WINDOWS && calm.log_ratio >= GONE;
+        if over {
             *self = Self { own: self.own, ..Self::default() };
-        } else {
-            // Still outside: keep the newer half of the record, so that an old stretch does not decide for ever.
-            latch.calm_n /= 2.0;
-            latch.calm_sum /= 2.0;
         }
-        within
+        over
     }
 }
 
