@@ -309,8 +309,9 @@ impl Agent {
     fn malformed(&mut self, rows: u32) {
         self.samples_taken += u64::from(rows);
         self.samples_refused += u64::from(rows);
+        let spool = &mut self.spool;
         if let Some(windows) = &mut self.windows {
-            windows.malformed(rows, self.now.wall);
+            windows.malformed(rows, self.now.wall, &mut |w| spool.append(w));
         }
     }
 

@@ -5,6 +5,7 @@
 //! are those of `shared::manifest`. Directories are read and written by `io::bundle_dir`; signatures come with a later issue.
 
 use driftline_shared::baseline::{self, Baseline, FeatureBaseline, Role};
+use driftline_shared::embedding;
 use driftline_shared::list::List;
 use driftline_shared::manifest::{
     self, BASELINE_FILE, Digest, FileEntry, GOLDEN_FILE, Golden, MAGIC, MANIFEST_BYTES_MAX, MANIFEST_FILE, MODEL_FILE,
@@ -280,6 +281,11 @@ impl Bundle {
         }
         if self.baseline.joint.as_ref().is_some_and(|joint| !joint.fits(inputs)) {
             return wrong(format!("{BASELINE_FILE} has components that do not fit its inputs"));
+        }
+        if let Some(embedded) = &self.baseline.embedding
+            && !(embedded.is_possible() && self.baseline.joint.is_some() && inputs <= embedding::INPUTS_MAX)
+        {
+            return wrong(format!("{BASELINE_FILE} has an embedding that does not fit its inputs"));
         }
         if inputs == 0 || outputs == 0 {
             return wrong("the bundle describes a model without inputs or outputs".into());

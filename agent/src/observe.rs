@@ -7,6 +7,7 @@ use crate::bundle::Bundle;
 use crate::inference::Outputs;
 use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
+use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
 use driftline_shared::manifest::{Digest, Task};
 use driftline_shared::performance::entropy;
@@ -35,6 +36,7 @@ pub struct Profile {
     /// What the scores mean, where the bundle says it.
     pub calibration: Option<Calibration>,
     joint: Option<Joint>,
+    frequencies: Option<Box<Frequencies>>,
     features: Vec<Feature>,
 }
 
@@ -49,6 +51,8 @@ impl Profile {
     pub fn of(bundle: &Bundle) -> Self {
         let features = &bundle.baseline().features;
         let schema = bundle.schema();
+        let embedded = bundle.baseline().embedding.as_ref();
+        let frequencies = embedded.and_then(|e| Frequencies::new(bundle.inputs(), e.bandwidth));
         let classes = match &schema.task {
             Task::Classification(classes) => classes.iter().map(ToString::to_string).collect(),
             Task::Regression(_) => Vec::new(),
@@ -64,6 +68,7 @@ impl Profile {
             label: schema.label.as_ref().map(ToString::to_string),
             calibration: bundle.baseline().calibration.clone(),
             joint: bundle.baseline().joint.clone(),
+            frequencies: frequencies.map(Box::new),
             features: features.iter().map(|f| Feature { role: f.role, grid: Grid::new(&f.cells) }).collect(),
         }
     }
@@ -71,6 +76,18 @@ impl Profile {
     /// Where values of every watched feature fall, in the order of a window's sketches.
     pub fn grids(&self) -> impl Iterator<Item = &Grid> {
         self.features.iter().map(|f| &f.grid)
+    }
+
+    /// Whether samples are embedded.
+    pub fn has_embedding(&self) -> bool {
+        self.frequencies.is_some() && self.joint.is_some()
+    }
+
+    /// Adds one sample's inputs to an embedding.
+    pub fn embed(&self, inputs: &[f32], embedding: &mut Embedding) {
+        if let (Some(frequencies), Some(joint)) = (&self.frequencies, &self.joint) {
+            embedding.add(frequencies, joint, inputs);
+        }
     }
 
     /// The watched values of one sample in the same order; what is not known is NaN, a missing reading.

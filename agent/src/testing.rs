@@ -5,6 +5,8 @@
 use crate::bundle::{Bundle, HeapBaseline, HeapGolden};
 use crate::observe::Profile;
 use driftline_shared::baseline::{self, Baseline, FeatureBaseline, Phi, Role};
+use driftline_shared::embedding::{COORDINATES, Embedded};
+use driftline_shared::joint::Joint;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::{self, Golden, Schema, Task};
 use driftline_shared::sketch::Cells;
@@ -118,7 +120,15 @@ pub fn baseline(inputs: usize, classes: usize) -> HeapBaseline {
         (0..inputs).map(|i| feature(&format!("in{i}"), Role::Input(i as u16), edges())).collect();
     features.push(feature("class", Role::PredictedClass, Cells::Categories(classes as u8)));
     features.push(feature("confidence", Role::Confidence, edges()));
-    Baseline { format: baseline::FORMAT, rows: 40, window_samples: 60, features, calibration: None, joint: None }
+    Baseline {
+        format: baseline::FORMAT,
+        rows: 40,
+        window_samples: 60,
+        features,
+        calibration: None,
+        joint: None,
+        embedding: None,
+    }
 }
 
 pub fn schema(classes: usize) -> Schema {
@@ -153,4 +163,22 @@ pub fn softmax_of(row: &[f32], classes: usize, scale: f32) -> Vec<f32> {
         .collect();
     let total: f64 = sums.iter().map(|s| s.exp()).sum();
     sums.iter().map(|s| (s.exp() / total) as f32).collect()
+}
+
+/// A profile of two inputs whose samples are embedded.
+pub fn embedding_profile() -> Arc<Profile> {
+    let name = |n: &str| Name::new(n).expect("a name");
+    let mut baseline = baseline(2, 2);
+    baseline.joint = Some(Joint {
+        means: [0.0; 2].into_iter().collect(),
+        scales: [1.0; 2].into_iter().collect(),
+        components: List::default(),
+    });
+    let all = |x: f32| (0..COORDINATES).map(|_| x).collect();
+    let (means, sds, phi) = (all(0.0), all(0.7), all(1.0));
+    baseline.embedding = Some(Embedded { bandwidth: 1.0, rows: 40, omega: 0.1, tolerance: 0.1, means, sds, phi });
+    let golden = Golden { inputs: vec![], outputs: vec![], tolerance: 1e-4 };
+    let onnx = classifier(2, 2, 1.0);
+    let bundle = Bundle::create(&name("test"), &name("v1"), onnx, &baseline, &schema(2), &golden);
+    Arc::new(Profile::of(&bundle.expect("a bundle")))
 }

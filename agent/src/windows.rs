@@ -2,10 +2,12 @@
 //!
 //! A window closes when time has passed its end by a little, when a sample of a later one arrives, when it is full, or when the
 //! release changes. What comes too late for that is counted, not sketched. Windows in which nothing happened are not made.
-//! The one window in memory is reused: adding a sample allocates nothing.
+//! The one window in memory is reused: adding a sample allocates nothing. How inputs lie together is summed over
+//! [`embedding::WINDOWS`] windows and leaves as a window of its own, so that no window is much larger than the others.
 
 use crate::inference::Outputs;
 use crate::observe::{Profile, top};
+use driftline_shared::embedding::{self, Embedding};
 use driftline_shared::performance::Performance;
 use driftline_shared::units::WallMs;
 use driftline_shared::window::{Window, slot_start};
@@ -21,6 +23,8 @@ pub struct Windows {
     samples_max: u32,
     window: Box<Window>,
     open: bool,
+    /// The embedding of samples since the last one left, dated by the newest window it has samples of; `None` where there is none.
+    embedded: Option<Box<Window>>,
     /// Event times before this belong to windows that are closed.
     floor: WallMs,
 }
@@ -53,7 +57,12 @@ impl Windows {
         let mut window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.grids()));
         let classes = profile.classes.len();
         window.performance = (classes > 0).then(|| Performance::new(profile.calibration.as_ref(), classes));
-        Self { profile, samples_max: samples_max.max(1), window, open: false, floor }
+        let embedded = profile.has_embedding().then(|| {
+            let mut window = Box::new(Window::new(profile.release, floor, profile.window_ms, profile.grids()));
+            window.embedding = Some(Embedding::default());
+            window
+        });
+        Self { profile, samples_max: samples_max.max(1), window, open: false, embedded, floor }
     }
 
     /// The release whose windows these are.
@@ -71,29 +80,32 @@ impl Windows {
         let start = slot_start(sample.event_time, self.profile.window_ms);
         let late = sample.event_time < self.floor || (self.open && start < self.window.start);
         if late {
-            self.open_at(sample.event_time.max(self.floor));
+            self.open_at(sample.event_time.max(self.floor), closed);
             self.window.refused.late = self.window.refused.late.saturating_add(1);
             return Taken::Refused;
         }
         if self.open && start > self.window.start {
             self.close(closed);
         }
-        self.open_at(sample.event_time);
+        self.open_at(sample.event_time, closed);
         if matches!(sample.outputs, Outputs::Failed) {
             self.window.refused.inference = self.window.refused.inference.saturating_add(1);
             return Taken::Refused;
         }
         self.window.add(self.profile.grids(), self.profile.values(sample.inputs, sample.outputs));
+        if let Some(embedding) = self.embedded.as_mut().and_then(|window| window.embedding.as_mut()) {
+            self.profile.embed(sample.inputs, embedding);
+        }
         self.judge(sample);
         if self.window.samples >= self.samples_max {
-            self.finish(closed);
+            self.leave(closed);
         }
         Taken::InWindow
     }
 
     /// Counts rows that could not be read, at `at`.
-    pub fn malformed(&mut self, rows: u32, at: WallMs) {
-        self.open_at(at.max(self.floor));
+    pub fn malformed(&mut self, rows: u32, at: WallMs, closed: &mut impl FnMut(&Window)) {
+        self.open_at(at.max(self.floor), closed);
         self.window.refused.malformed = self.window.refused.malformed.saturating_add(rows);
     }
 
@@ -110,9 +122,14 @@ impl Windows {
         self.open.then(|| WallMs(self.end().0.saturating_add(u64::from(lateness))))
     }
 
-    /// Closes the open window before its time: it is full, the release changes, or the samples end. Its span may go on in
-    /// another window, so its floor stays.
+    /// Closes the open window before its time: the release changes, or the samples end. Its span may go on in another window,
+    /// so its floor stays.
     pub fn finish(&mut self, closed: &mut impl FnMut(&Window)) {
+        self.leave(closed);
+        self.leave_embedding(closed);
+    }
+
+    fn leave(&mut self, closed: &mut impl FnMut(&Window)) {
         if self.open {
             self.open = false;
             closed(&self.window);
@@ -121,18 +138,41 @@ impl Windows {
 
     fn close(&mut self, closed: &mut impl FnMut(&Window)) {
         self.floor = self.floor.max(self.end());
-        self.finish(closed);
+        self.leave(closed);
+        if (self.number(self.window.start) + 1).is_multiple_of(embedding::WINDOWS) {
+            self.leave_embedding(closed);
+        }
+    }
+
+    fn leave_embedding(&mut self, closed: &mut impl FnMut(&Window)) {
+        let Some(window) = &mut self.embedded else { return };
+        if window.embedding.as_ref().is_some_and(|e| e.n() > 0) {
+            closed(window);
+            window.embedding.iter_mut().for_each(Embedding::clear);
+        }
+    }
+
+    /// Windows of this length since 1970.
+    fn number(&self, start: WallMs) -> u64 {
+        start.0 / u64::from(self.profile.window_ms.max(1))
     }
 
     fn end(&self) -> WallMs {
         WallMs(self.window.start.0.saturating_add(u64::from(self.window.span_ms)))
     }
 
-    fn open_at(&mut self, at: WallMs) {
-        if !self.open {
-            self.window.restart(slot_start(at, self.profile.window_ms));
-            self.open = true;
+    fn open_at(&mut self, at: WallMs, closed: &mut impl FnMut(&Window)) {
+        if self.open {
+            return;
         }
+        let start = slot_start(at, self.profile.window_ms);
+        let block = |start: WallMs| self.number(start) / embedding::WINDOWS;
+        if self.embedded.as_ref().is_some_and(|window| block(window.start) != block(start)) {
+            self.leave_embedding(closed);
+        }
+        self.embedded.iter_mut().for_each(|window| window.start = start);
+        self.window.restart(start);
+        self.open = true;
     }
 
     fn judge(&mut self, sample: &Observation<'_>) {
@@ -211,7 +251,7 @@ mod tests {
         assert_eq!(w.add(&sample(2 * SPAN - 1, GOOD), &mut closed.sink()), Taken::Refused);
         assert_eq!(w.add(&sample(2 * SPAN, Outputs::Failed), &mut closed.sink()), Taken::Refused);
         assert_eq!(w.add(&sample(2 * SPAN, Outputs::Missing), &mut closed.sink()), Taken::InWindow);
-        w.malformed(3, WallMs(2 * SPAN));
+        w.malformed(3, WallMs(2 * SPAN), &mut closed.sink());
         let mut got = None;
         w.finish(&mut |window| got = Some(window.clone()));
         let window = got.unwrap();
@@ -228,7 +268,7 @@ mod tests {
         w.tick(WallMs(10 * SPAN), &mut closed.sink());
         w.finish(&mut closed.sink());
         assert_eq!(closed.0, []);
-        w.malformed(1, WallMs(10 * SPAN + 7));
+        w.malformed(1, WallMs(10 * SPAN + 7), &mut closed.sink());
         w.tick(WallMs(12 * SPAN), &mut closed.sink());
         assert_eq!(closed.0, [(10 * SPAN, 0, 1)]);
         // What belongs to that span comes too late now.
@@ -242,5 +282,39 @@ mod tests {
         w.finish(&mut closed.sink());
         let mut next = Windows::new(testing::profile("v2", 2, 2), 1000, w.floor());
         assert_eq!(next.add(&sample(3 * SPAN + 11, GOOD), &mut closed.sink()), Taken::InWindow);
+    }
+
+    fn embedded_windows(samples_max: u32) -> Windows {
+        Windows::new(testing::embedding_profile(), samples_max, WallMs(0))
+    }
+
+    /// Adds samples at these windows' starts; (window, samples embedded) of every embedding that left.
+    fn embedded(w: &mut Windows, at: &[u64]) -> Vec<(u64, u32)> {
+        let mut left = Vec::new();
+        for at in at {
+            w.add(&sample(at * SPAN, GOOD), &mut |w: &Window| {
+                assert_eq!(w.is_embedding_only(), w.embedding.is_some(), "an embedding leaves by itself");
+                left.extend(w.embedding.as_ref().map(|e| (w.start.0 / SPAN, e.n())));
+            });
+        }
+        left
+    }
+
+    #[test]
+    fn an_embedding_leaves_after_sixteen_windows() {
+        let mut w = embedded_windows(1000);
+        let at: Vec<u64> = (16..50).collect();
+        assert_eq!(embedded(&mut w, &at), [(31, 16), (47, 16)]);
+        let mut last = Vec::new();
+        w.finish(&mut |w| last.push((w.start.0 / SPAN, w.samples, w.embedding.as_ref().map(|e| e.n()))));
+        assert_eq!(last, [(49, 1, None), (49, 0, Some(2))], "what is left leaves at the end");
+    }
+
+    #[test]
+    fn an_embedding_ends_with_its_sixteen_windows_though_samples_are_missing() {
+        let mut w = embedded_windows(2);
+        // A full window is no end of it, and a gap is.
+        assert_eq!(embedded(&mut w, &[17, 17, 17, 20, 35, 36, 47, 48]), [(20, 4), (47, 3)]);
+        assert_eq!(embedded(&mut windows(2), &[17, 48]), [], "none without a baseline of it");
     }
 }

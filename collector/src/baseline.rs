@@ -12,6 +12,7 @@ use driftline_shared::performance::entropy;
 use driftline_shared::sketch::{CELLS_MAX, Cells, Grid, Moments, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
+mod embedding;
 mod joint;
 pub mod variation;
 
@@ -143,11 +144,17 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
             format!("The table has only {rows} rows: alarms will need a larger change than with {ROWS_FEW} or more."),
         );
     }
+    let embedding = joint.as_ref().and_then(|joint| {
+        let Options { window_samples, independent_rows, tolerance } = options;
+        let inputs = &features[..table.names.len()];
+        embedding::fit(table.inputs, joint, &order, inputs, window_samples as usize, independent_rows, tolerance)
+    });
     let baseline = Baseline {
         format: FORMAT,
         rows: u32::try_from(rows).unwrap_or(u32::MAX),
         window_samples: options.window_samples,
         joint,
+        embedding,
         features,
         calibration: None,
     };
@@ -244,7 +251,7 @@ fn describe(
         repeats: 0,
         sums,
         median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0),
-        mean: moments.mean,
+        mean: moments.mean(),
         sd: moments.sd(),
         min,
         max,

@@ -3,6 +3,7 @@
 //! Merging is integer addition, so a late window simply reopens its slot. Each group keeps its newest [`SLOTS_MAX`] slots here;
 //! the store keeps them longer. Truth that comes late is kept apart and longer, because it comes for slots of days ago.
 
+use driftline_shared::embedding::Embedding;
 use driftline_shared::performance::{CONFUSION_MAX, Counts, Performance};
 use driftline_shared::sketch::Sketch;
 use driftline_shared::units::{ReleaseId, WallMs};
@@ -64,6 +65,8 @@ pub struct Merged {
     pub correct: u64,
     /// What scores and truth say of the model; kept by [`History`] alone.
     pub performance: Tally,
+    /// How inputs lay together; kept by the detectors alone.
+    pub embedding: Option<Box<Embedding>>,
     /// One sketch per feature.
     pub sketches: Vec<Sketch>,
 }
@@ -77,6 +80,13 @@ impl Merged {
             u64::from(window.correct),
             &window.sketches,
         );
+    }
+
+    /// Adds a window's embedding.
+    pub fn add_embedding(&mut self, window: &Window) {
+        if let Some(theirs) = &window.embedding {
+            self.embedding.get_or_insert_default().merge(theirs);
+        }
     }
 
     /// Adds another sum of the same release.
@@ -187,8 +197,11 @@ pub struct History {
 }
 
 impl History {
-    /// Adds a device's window to its cohort and to the fleet.
+    /// Adds a device's window to its cohort and to the fleet. An embedding is nothing that charts show.
     pub fn add(&mut self, slot: u64, cohort: &str, window: &Window) {
+        if window.is_embedding_only() {
+            return;
+        }
         let groups = self.slots.entry(window.release).or_default();
         for group in [Group::Fleet, Group::Cohort(cohort.to_owned())] {
             if groups.len() >= GROUPS_MAX && !groups.contains_key(&group) {

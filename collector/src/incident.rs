@@ -58,7 +58,8 @@ impl Change {
     /// What an alarm on a feature with so many cells is called.
     pub fn of(latch: &Latch, cells: usize) -> Self {
         match (latch.alarm.family, latch.alarm.sign > 0.0) {
-            (Family::Location, true) => Self::Up,
+            // How badly inputs go together went up, as their residual does.
+            (Family::Location, true) | (Family::Embedding(_), _) => Self::Up,
             (Family::Location, false) => Self::Down,
             (Family::Scale, true) => Self::Scattered,
             (Family::Scale, false) | (Family::Repeats, _) => Self::Stuck,
@@ -130,7 +131,7 @@ impl Figures {
         let (min, max) = if m.n > 0 { (m.min.max(f32::MIN), m.max.min(f32::MAX)) } else { (0.0, 0.0) };
         let gone = crate::detect::panel::gone(sketch);
         let sums = sketch.sums(cells).to_vec();
-        Self { counts: sketch.counts().to_vec(), sums, gone, mean: m.mean, sd: m.sd(), min, max }
+        Self { counts: sketch.counts().to_vec(), sums, gone, mean: m.mean(), sd: m.sd(), min, max }
     }
 }
 
@@ -248,7 +249,8 @@ impl Incident {
         }
     }
 
-    /// Whether evidence belongs here: the same reading and change on any device, or the same devices since the same time.
+    /// Whether evidence belongs here: the same reading and change on any device, or the same devices since the same time; what follows
+    /// from inputs that moved, whenever it shows.
     fn takes(&self, evidence: &Evidence) -> bool {
         if self.model != evidence.release.model {
             return false;
@@ -259,7 +261,13 @@ impl Incident {
             <= SAME_ONSET_WINDOWS * u64::from(evidence.release.schema.window_ms);
         same_reading
             || (self.moved.contains_key(evidence.name()) && shared > 0)
-            || (near && 2 * shared >= evidence.devices.len())
+            || ((near || self.explains(evidence)) && 2 * shared >= evidence.devices.len())
+    }
+
+    /// Whether evidence is about outputs, or how inputs go together, and inputs have moved here.
+    fn explains(&self, evidence: &Evidence) -> bool {
+        let feature = &evidence.release.baseline.features[evidence.feature];
+        !feature.role.is_input() && self.moved.values().any(|moved| moved.input)
     }
 
     fn absorb(&mut self, evidence: &Evidence) {

@@ -142,6 +142,7 @@ pub fn fits(window: &Window, release: &Release, now: WallMs) -> Result<(), Refus
         && window.start.0 % u64::from(release.schema.window_ms) + u64::from(window.span_ms)
             <= u64::from(release.schema.window_ms)
         && window.correct <= window.labelled
+        && (window.embedding.is_none() || release.embedded().is_some())
         && window.performance.as_ref().is_none_or(|performance| counts_fit(performance, window, release));
     if fits { Ok(()) } else { Err(Refusal::Schema) }
 }

@@ -2,7 +2,8 @@
 //!
 //! The model file itself is not parsed here: whoever made the bundle ran it, and devices try it before they use it.
 
-use driftline_shared::baseline::{self, FeatureBaseline};
+use driftline_shared::baseline::{self, FeatureBaseline, Role};
+use driftline_shared::embedding::{self, Embedded};
 use driftline_shared::manifest::{
     self, BASELINE_FILE, Digest, FILE_BYTES_MAX, FileEntry, MODEL_FILE, Manifest, SCHEMA_FILE, Schema, split_packed,
 };
@@ -130,6 +131,12 @@ impl Release {
         })
     }
 
+    /// What the inputs' embedding was in training, and the place of the feature that a change of it is told of.
+    pub fn embedded(&self) -> Option<(&Embedded, usize)> {
+        let at = self.baseline.features.iter().position(|f| f.role == Role::Joint)?;
+        self.baseline.embedding.as_ref().map(|embedded| (embedded, at))
+    }
+
     /// The place of a feature by name.
     pub fn feature(&self, name: &str) -> Option<usize> {
         self.baseline.features.iter().position(|f| f.name.as_str() == name)
@@ -164,6 +171,11 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
     let inputs = baseline.features.iter().filter(|f| f.role.is_input()).count();
     if baseline.joint.as_ref().is_some_and(|joint| !joint.fits(inputs)) {
         return Err(format!("its components do not fit its {inputs} inputs"));
+    }
+    if let Some(embedded) = &baseline.embedding
+        && !(embedded.is_possible() && baseline.joint.is_some() && inputs <= embedding::INPUTS_MAX)
+    {
+        return Err("the embedding of its inputs is not whole, or they are too many".into());
     }
     for f in &baseline.features {
         if let Cells::Edges(edges) = &f.cells

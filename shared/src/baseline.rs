@@ -4,6 +4,7 @@
 //! the agent needs the cells, the detector the rest. Immutable; another baseline is another release.
 
 use crate::calibration::Calibration;
+use crate::embedding::Embedded;
 use crate::joint::Joint;
 use crate::list::{List, Text};
 use crate::sketch::{CELLS_MAX, Cells};
@@ -167,6 +168,9 @@ pub struct Baseline<L> {
     /// How inputs move together; `None` for fewer than two, and in bundles that were made before it was watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joint: Option<Joint>,
+    /// What their embedding was; `None` where there is no `joint`, and for models with too many inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Embedded>,
     /// Inputs first, then outputs; the order of a window's sketches.
     pub features: L,
     /// What the model's scores mean; `None` where no truth was known when the bundle was made.

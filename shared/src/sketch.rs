@@ -9,8 +9,6 @@ mod cells;
 
 pub use cells::{Cells, Grid};
 
-use bincode::{Decode, Encode};
-
 /// Most cells of one sketch. 22 are used for numbers (20 inner, and one of 1 % at either end).
 pub const CELLS_MAX: usize = 24;
 /// Parts of a cell that a value's position is counted in.
@@ -23,36 +21,47 @@ const NO_VALUE: u32 = 0x7fc0_0000;
 pub const EDGES_MAX: usize = CELLS_MAX - 1;
 
 /// Count, mean, sum of squared deviations, smallest and largest of the finite values.
-#[derive(Debug, Clone, Copy, PartialEq, Encode, Decode)]
+///
+/// Sums are kept about the first value: without a division per value, and as exact as one would be, since the first value is itself
+/// one of those whose deviations are summed (the shifted sums of Chan, Golub and LeVeque, *Algorithms for computing the sample variance*,
+/// 1983).
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moments {
     /// Finite values counted.
     pub n: u64,
-    /// Their mean; 0 when there are none.
-    pub mean: f64,
-    /// Their summed squared deviation from the mean.
-    pub m2: f64,
     /// The smallest; +inf when there are none.
     pub min: f32,
     /// The largest; -inf when there are none.
     pub max: f32,
+    origin: f64,
+    /// Of the values less the origin.
+    sum: f64,
+    squares: f64,
 }
 
 impl Default for Moments {
     fn default() -> Self {
-        Self { n: 0, mean: 0.0, m2: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
+        Self { n: 0, min: f32::INFINITY, max: f32::NEG_INFINITY, origin: 0.0, sum: 0.0, squares: 0.0 }
     }
 }
 
 impl Moments {
-    /// Adds one finite value (Welford 1962).
+    /// Moments that somebody else worked out.
+    pub fn new(n: u64, mean: f64, m2: f64, min: f32, max: f32) -> Self {
+        Self { n, min, max, origin: mean, sum: 0.0, squares: m2 }
+    }
+
+    /// Adds one finite value.
     #[inline]
     pub fn add(&mut self, value: f32) {
-        self.n += 1;
         let x = f64::from(value);
-        let delta = x - self.mean;
-        // Signed, because that conversion is one instruction.
-        self.mean += delta / self.n as i64 as f64;
-        self.m2 += delta * (x - self.mean);
+        if self.n == 0 {
+            self.origin = x;
+        }
+        self.n += 1;
+        let deviation = x - self.origin;
+        self.sum += deviation;
+        self.squares += deviation * deviation;
         // Rarely true, and then cheaper as a branch than as the arithmetic of `f32::min`.
         if value < self.min {
             self.min = value;
@@ -68,18 +77,26 @@ impl Moments {
             return;
         }
         let n = self.n + other.n;
-        let delta = other.mean - self.mean;
+        let delta = other.mean() - self.mean();
         let share = other.n as f64 / n as f64;
-        self.mean += delta * share;
-        self.m2 += other.m2 + delta * delta * self.n as f64 * share;
-        self.n = n;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
+        let mean = if self.n == 0 { other.mean() } else { self.mean() + delta * share };
+        let m2 = self.m2() + other.m2() + delta * delta * self.n as f64 * share;
+        *self = Self::new(n, mean, m2, self.min.min(other.min), self.max.max(other.max));
+    }
+
+    /// The mean; 0 when there are none.
+    pub fn mean(&self) -> f64 {
+        if self.n == 0 { 0.0 } else { self.origin + self.sum / self.n as f64 }
+    }
+
+    /// Summed squared deviation from the mean.
+    pub fn m2(&self) -> f64 {
+        if self.n == 0 { 0.0 } else { (self.squares - self.sum * (self.sum / self.n as f64)).max(0.0) }
     }
 
     /// Standard deviation with divisor n; 0 below two values.
     pub fn sd(&self) -> f64 {
-        if self.n < 2 { 0.0 } else { libm::sqrt((self.m2 / self.n as f64).max(0.0)) }
+        if self.n < 2 { 0.0 } else { libm::sqrt(self.m2() / self.n as f64) }
     }
 }
 
@@ -213,7 +230,7 @@ impl<const K: usize> Sketch<K> {
             Some(f64::from(count) * f64::from(from) + if cell == 0 { -beyond } else { beyond })
         };
         match edges.is_empty() {
-            true => core::iter::once(self.moments.mean * self.moments.n as f64).collect(),
+            true => core::iter::once(self.moments.mean() * self.moments.n as f64).collect(),
             false => self.counts.iter().zip(&self.positions).enumerate().filter_map(sum).collect(),
         }
     }
@@ -285,7 +302,7 @@ mod tests {
             prop_assert!(whole.repeats() - ab.repeats() <= 1);
             prop_assert_eq!(ab.n() + u64::from(ab.missing() + ab.non_finite()), both.len() as u64);
             let scale = whole.moments().sd().max(1.0);
-            prop_assert!((ab.moments().mean - whole.moments().mean).abs() < 1e-9 * scale);
+            prop_assert!((ab.moments().mean() - whole.moments().mean()).abs() < 1e-9 * scale);
             prop_assert!((ab.moments().sd() - whole.moments().sd()).abs() < 1e-7 * scale);
         }
     }

@@ -3,6 +3,7 @@
 //! Features are numbered as in the baseline of the release that was running; inputs first, then what is watched of the
 //! outputs. When the release changes, the window ends.
 
+use crate::embedding::Embedding;
 use crate::performance::Performance;
 use crate::sketch::{CellsDiffer, Grid, Sketch};
 use crate::units::{ReleaseId, WallMs};
@@ -53,6 +54,8 @@ pub struct Window<const F: usize = FEATURES_MAX> {
     pub correct: u32,
     /// What the scores say, and where truth is known how the model erred; `None` for models that give no classes.
     pub performance: Option<Performance>,
+    /// How the inputs of several windows lay together, once in so many windows ([`crate::embedding::WINDOWS`]).
+    pub embedding: Option<Embedding>,
     /// One sketch per feature, in the baseline's order.
     pub sketches: heapless::Vec<Sketch, F>,
 }
@@ -70,6 +73,7 @@ impl<const F: usize> Window<F> {
             labelled: 0,
             correct: 0,
             performance: None,
+            embedding: None,
             sketches,
         }
     }
@@ -109,12 +113,20 @@ impl<const F: usize> Window<F> {
             (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
             (_, None) => {}
         }
+        if let Some(theirs) = &other.embedding {
+            self.embedding.get_or_insert_default().merge(theirs);
+        }
         Ok(())
     }
 
     /// Whether it carries nothing but late truth for samples that another window sketched.
     pub fn is_labels_only(&self) -> bool {
         self.samples == 0 && self.refused.total() == 0 && self.labelled > 0
+    }
+
+    /// Whether it carries nothing but an embedding of samples that other windows sketched.
+    pub fn is_embedding_only(&self) -> bool {
+        self.samples == 0 && self.refused.total() == 0 && self.labelled == 0 && self.embedding.is_some()
     }
 
     /// Empties the window for the span that begins at `start`, keeping cells and release.
@@ -125,6 +137,7 @@ impl<const F: usize> Window<F> {
         self.labelled = 0;
         self.correct = 0;
         self.performance.iter_mut().for_each(Performance::clear);
+        self.embedding.iter_mut().for_each(Embedding::clear);
         self.sketches.iter_mut().for_each(Sketch::clear);
     }
 }

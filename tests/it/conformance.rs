@@ -103,8 +103,8 @@ fn compare(case: &Value) -> Option<f64> {
             }
             assert_eq!(sum.n as f64, number("n"));
             [
-                error(sum.mean, number("mean"), 1e-10),
-                error(sum.m2, number("m2"), 1e-10),
+                error(sum.mean(), number("mean"), 1e-10),
+                error(sum.m2(), number("m2"), 1e-10),
                 error(sum.sd(), number("sd"), 1e-10),
                 error(f64::from(sum.min), number("min"), 1e-12),
                 error(f64::from(sum.max), number("max"), 1e-12),

@@ -88,7 +88,15 @@ impl Stream {
 
 /// A baseline of these features.
 pub fn baseline_with(features: Vec<FeatureBaseline>) -> Baseline {
-    Baseline { format: FORMAT, rows: 6_000, window_samples: 60, features, calibration: None, joint: None }
+    Baseline {
+        format: FORMAT,
+        rows: 6_000,
+        window_samples: 60,
+        features,
+        calibration: None,
+        joint: None,
+        embedding: None,
+    }
 }
 
 /// A short text.

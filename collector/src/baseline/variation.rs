@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Windows that the variance of means is estimated from, at least; shorter blocks are taken when the table is short.
 const BLOCKS_MIN: usize = 10;
 /// Below so many blocks their variance is too uncertain to stand alone.
-const BLOCKS_FEW: usize = 50;
+pub const BLOCKS_FEW: usize = 50;
 /// Fewest devices that say how much devices differ.
 pub const DEVICES_MIN: usize = 5;
 /// Fewest rows of a device that count for it.
@@ -70,6 +70,13 @@ impl Order {
         Self { devices: by_device, by_device: !devices.is_empty(), slots, timed: !times.is_empty() }
     }
 
+    /// Blocks of each device's neighbouring rows as the variance of means is estimated from: windows, shorter where the table is short.
+    pub fn blocks(&self, rows: usize, window: usize) -> Vec<(usize, &[usize])> {
+        let n = window.min(rows / BLOCKS_MIN).max(1);
+        let of = |(device, rows)| <[usize]>::chunks_exact(rows, n).map(move |block| (device, block));
+        self.devices.iter().map(Vec::as_slice).enumerate().flat_map(of).collect()
+    }
+
     fn slot(&self, row: usize) -> usize {
         self.slots.as_ref().and_then(|s| s.of_row.get(row)).map_or(0, |(slot, _)| *slot)
     }
@@ -85,9 +92,10 @@ struct Block {
 /// Estimates phi, omega and the season of a feature; returns the lag-1 correlation of its blocks' location means.
 /// Rows that are `independent` samples have phi 1.
 pub fn estimate(feature: &mut FeatureBaseline, values: &[f32], order: &Order, window: usize, independent: bool) -> f64 {
-    let n = window.min(values.len() / BLOCKS_MIN).max(1);
     feature.repeats = repeats(values, order);
-    let blocks = blocks(feature, values, order, n);
+    let rows = order.blocks(values.len(), window);
+    let n = rows.first().map_or(1, |(_, rows)| rows.len());
+    let blocks = blocks(feature, values, order, &rows);
     let mut correlation = 0.0;
     if !independent {
         correlation = estimate_phi(feature, &blocks, n);
@@ -142,24 +150,21 @@ fn repeats(values: &[f32], order: &Order) -> u32 {
     u32::try_from(order.devices.iter().map(of).sum::<usize>()).unwrap_or(u32::MAX)
 }
 
-fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, n: usize) -> Vec<Block> {
-    let mut blocks = Vec::new();
+fn blocks(feature: &FeatureBaseline, values: &[f32], order: &Order, blocks: &[(usize, &[usize])]) -> Vec<Block> {
     let grid = Grid::new(&feature.cells);
-    for (device, rows) in order.devices.iter().enumerate() {
-        for rows in rows.chunks_exact(n) {
-            let mut parts: Vec<(usize, Sketch)> = Vec::new();
-            for &row in rows {
-                let slot = order.slot(row);
-                let at = parts.iter().position(|(known, _)| *known == slot).unwrap_or_else(|| {
-                    parts.push((slot, Sketch::new(feature.cells.len())));
-                    parts.len() - 1
-                });
-                parts[at].1.add(&grid, values[row]);
-            }
-            blocks.push(Block { device, parts });
+    let counted = |(device, rows): &(usize, &[usize])| {
+        let mut parts: Vec<(usize, Sketch)> = Vec::new();
+        for &row in *rows {
+            let slot = order.slot(row);
+            let at = parts.iter().position(|(known, _)| *known == slot).unwrap_or_else(|| {
+                parts.push((slot, Sketch::new(feature.cells.len())));
+                parts.len() - 1
+            });
+            parts[at].1.add(&grid, values[row]);
         }
-    }
-    blocks
+        Block { device: *device, parts }
+    };
+    blocks.iter().map(counted).collect()
 }
 
 /// Score tables by season slot.
@@ -182,7 +187,12 @@ fn sums(tables: &[Scores], family: Family, blocks: &[Block]) -> Vec<(usize, Sum)
 
 /// phi of one family: Bartlett's long-run variance of block means around each device's own mean, its upper bound.
 fn phi(tables: &[Scores], family: Family, blocks: &[Block], n: usize) -> (f64, f64) {
-    let sums = sums(tables, family, blocks);
+    phi_of(&sums(tables, family, blocks), n as f64)
+}
+
+/// The same of any standardised score, given its sum in blocks of `n` rows with the device of each; and the lag-1 correlation of the
+/// blocks' means.
+pub fn phi_of(sums: &[(usize, Sum)], n: f64) -> (f64, f64) {
     let mut found = (0.0, 0usize);
     let mut correlation = 0.0;
     for of_device in sums.chunk_by(|a, b| a.0 == b.0) {
@@ -190,7 +200,7 @@ fn phi(tables: &[Scores], family: Family, blocks: &[Block], n: usize) -> (f64, f
         if means.len() >= 2 {
             // Per device, weighted by its blocks: offsets between devices are omega's business.
             let unbiased = means.len() as f64 / (means.len() - 1) as f64;
-            found.0 += variance::phi(&means, n as f64) * unbiased * means.len() as f64;
+            found.0 += variance::phi(&means, n) * unbiased * means.len() as f64;
             found.1 += means.len();
             correlation += variance::lag1_autocorrelation(&means) * means.len() as f64;
         }
@@ -213,7 +223,7 @@ fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f6
             Family::Top => feature.phi.top = phi,
             Family::Bottom => feature.phi.bottom = phi,
             Family::Missing | Family::Category(_) => share = share.max(phi),
-            Family::Repeats => {}
+            Family::Repeats | Family::Embedding(_) => {}
         }
     }
     feature.phi.share = share;

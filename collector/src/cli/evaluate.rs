@@ -5,7 +5,7 @@ use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_collector::evaluate::sensors::{Cut, Experiment};
 use driftline_collector::evaluate::series::TOLERANCE;
-use driftline_collector::evaluate::{Size, Table, attribution, delay, fleet, null, sensors};
+use driftline_collector::evaluate::{Size, Table, attribution, delay, fleet, null, sensors, together};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,10 +78,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut tables: Vec<Table> = Vec::new();
     if wanted(Part::Null) {
         tables.push(null::table(size, &done));
+        tables.push(together::null(size, &done));
     }
     if wanted(Part::Delay) {
         tables.extend(delay::tables(size, args.tolerance, &done));
-        tables.push(delay::flip_table(size, &done));
+        tables.push(together::delays(size, &done));
     }
     if wanted(Part::Attribution) {
         tables.push(attribution::table(size, &done));

@@ -15,8 +15,6 @@ pub(crate) const REPORTING_SLOTS: u64 = 3;
 /// Grace when none is set: in windows, and at least.
 const GRACE_WINDOWS: f64 = 1.5;
 const GRACE_MS_MIN: u64 = 2_000;
-/// A group whose change is so many times that of another explains the other's.
-const EXPLAINS: f64 = 1.5;
 /// What the release that a device runs is called among its labels.
 pub(crate) const RELEASE_LABEL: &str = "release";
 
@@ -120,12 +118,20 @@ impl Collector {
                         let among: BTreeSet<Name> = reporting
                             .iter()
                             .filter(|(n, r)| here(n) && panel.seen(n).is_enough() && level.speaks_of(r))
-                            .filter(|(_, r)| !is_explained(signal, r, &signals))
                             .map(|(n, _)| n.clone())
                             .collect();
                         let label = &self.settings.cohort_label;
                         let latch = &signal.latch;
-                        let showing = panel.showing(signal.feature, level, latch, &among, &self.devices, label);
+                        let clearer: Vec<BTreeSet<Name>> = signals
+                            .iter()
+                            .filter(|other| is_clearer(other, signal))
+                            .map(|other| {
+                                let members = reporting.iter().filter(|(_, r)| other.level.speaks_of(r));
+                                members.map(|(n, _)| n.clone()).collect()
+                            })
+                            .collect();
+                        let showing =
+                            panel.showing(signal.feature, level, latch, &among, &clearer, &self.devices, label);
                         // A few very sick devices move a sum, too: then their own detectors name them.
                         if showing.is_empty() || 2 * showing.len() < among.len() {
                             continue;
@@ -249,17 +255,14 @@ impl Collector {
     }
 }
 
-/// Whether a device belongs to another group that shows the same change far more clearly: a site with many devices of a bad
-/// firmware is off on average, and not by itself.
-fn is_explained(signal: &Signal, device: &Reporting, signals: &[Signal]) -> bool {
-    signals.iter().any(|other| {
-        let (mine, theirs) = (&signal.latch, &other.latch);
-        matches!(other.level, Level::Cohort(_))
-            && other.feature == signal.feature
-            && (theirs.alarm.family, theirs.alarm.sign) == (mine.alarm.family, mine.alarm.sign)
-            && theirs.effect > EXPLAINS * mine.effect
-            && other.level.speaks_of(device)
-    })
+/// Whether another group shows the same change by more.
+fn is_clearer(other: &Signal, signal: &Signal) -> bool {
+    let (mine, theirs) = (&signal.latch, &other.latch);
+    matches!(other.level, Level::Cohort(_))
+        && other.level != signal.level
+        && other.feature == signal.feature
+        && (theirs.alarm.family, theirs.alarm.sign) == (mine.alarm.family, mine.alarm.sign)
+        && theirs.effect > mine.effect
 }
 
 /// What incidents need to know of the fleet at this moment.

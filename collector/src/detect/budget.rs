@@ -33,3 +33,29 @@ impl Budget {
         (self.false_alarms_per_month * (threshold.ln() - log_evidence).exp()).min(self.false_alarms_per_month)
     }
 }
+
+/// The threshold of streams that are judged together: c, or where k of them stand at c/k or more, c/k for the largest such k. That is
+/// e-BH (Wang and Ramdas, *False discovery rate control with e-values*, 2022) on detectors (Dandapanthula and Ramdas, arXiv 2501.04130). It
+/// needs Σ e ≥ c, so the time to a first false alarm is that of one detector that bets alike on all of them: not shorter.
+pub fn simultaneous(mut evidence: Vec<f64>, c: f64) -> f64 {
+    evidence.sort_by(|a, b| b.total_cmp(a));
+    let most = evidence.iter().enumerate().rev().find(|(at, e)| **e * (at + 1) as f64 >= c);
+    c / most.map_or(1.0, |(at, _)| (at + 1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_that_alarm_together_need_less_each() {
+        let of = |evidence: &[f64]| simultaneous(evidence.to_vec(), 100.0);
+        assert_eq!(of(&[]), 100.0);
+        assert_eq!(of(&[99.0, 1.0]), 100.0);
+        assert_eq!(of(&[150.0, 1.0]), 100.0);
+        assert_eq!(of(&[1.0, 50.0, 60.0]), 50.0);
+        assert_eq!(of(&[34.0, 34.0, 34.0, 1.0]), 100.0 / 3.0);
+        // One far beyond does not carry another.
+        assert_eq!(of(&[1e9, 49.0]), 100.0);
+    }
+}

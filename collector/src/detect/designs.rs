@@ -18,7 +18,7 @@ type Made = [u32; 3];
 /// A stream of windows as far as its bets depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
-    /// Which feature.
+    /// Which feature; those after the baseline's are the groups of its embedding.
     pub feature: usize,
     /// When the window began.
     pub start: WallMs,
@@ -43,6 +43,8 @@ struct Slot {
 pub struct Designs {
     /// By feature, then by season slot.
     slots: Vec<Vec<Option<Slot>>>,
+    /// By group of the embedding.
+    embedding: Vec<Vec<(Made, Box<Design>)>>,
     made: usize,
 }
 
@@ -61,20 +63,38 @@ impl Designs {
         let learned = if place.own < of(size) { 0 } else { 1 + power(place.own / of(size)) };
         if self.made >= DESIGNS_MAX {
             self.slots.clear();
+            self.embedding.clear();
             self.made = 0;
         }
-        let slot = slot(&mut self.slots, baseline, place.feature, place.start);
         let made = [size, several, learned];
-        let at = slot.designs.iter().position(|(known, _)| *known == made).unwrap_or_else(|| {
-            let own = if learned == 0 { 0.0 } else { of(size) * of(learned - 1) };
-            let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
-            let design = Design::new(&baseline.features[place.feature], &slot.scores, at);
-            slot.designs.push((made, Box::new(design)));
-            self.made += 1;
-            slot.designs.len() - 1
-        });
-        &slot.designs[at].1
+        let own = if learned == 0 { 0.0 } else { of(size) * of(learned - 1) };
+        let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
+        let new = &mut self.made;
+        let group = place.feature.checked_sub(baseline.features.len());
+        if let (Some(group), Some(embedded)) = (group, &baseline.embedding) {
+            if self.embedding.len() <= group {
+                self.embedding.resize_with(group + 1, Vec::new);
+            }
+            return found_or(&mut self.embedding[group], made, new, || Design::of_embedding(embedded, group, at));
+        }
+        let slot = slot(&mut self.slots, baseline, place.feature, place.start);
+        let feature = &baseline.features[place.feature];
+        found_or(&mut slot.designs, made, new, || Design::new(feature, &slot.scores, at))
     }
+}
+
+fn found_or<'a>(
+    designs: &'a mut Vec<(Made, Box<Design>)>,
+    made: Made,
+    count: &mut usize,
+    design: impl FnOnce() -> Design,
+) -> &'a Design {
+    let at = designs.iter().position(|(known, _)| *known == made).unwrap_or_else(|| {
+        designs.push((made, Box::new(design())));
+        *count += 1;
+        designs.len() - 1
+    });
+    &designs[at].1
 }
 
 fn slot<'a>(slots: &'a mut Vec<Vec<Option<Slot>>>, baseline: &Baseline, feature: usize, start: WallMs) -> &'a mut Slot {

@@ -3,7 +3,7 @@
 //! Five sites of twenty devices; every device has its own level, its own AR(.5) noise and the same daily wave. After
 //! [`BEFORE`] windows something happens to one device, to a site, to a firmware version, or to everybody.
 
-use super::series::{Law, OFFSET_SD, Series};
+use super::series::{Law, OFFSET_SD, Series, release_of};
 use super::{Size, Table, WINDOW, in_parallel};
 use crate::baseline::{Options, build};
 use crate::collector::{Collector, Settings};
@@ -11,8 +11,9 @@ use crate::incident::{Incident, Scope};
 use crate::record::Stored;
 use crate::release::Release;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
+use driftline_shared::embedding::{self, Embedding, Frequencies};
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{Digest, FORMAT, Schema, Task};
+use driftline_shared::manifest::Task;
 use driftline_shared::random::Random;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Generation, MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
@@ -161,19 +162,7 @@ fn release(random: &mut Random) -> Release {
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     let built = build(&table, options).expect("a sound table");
-    let schema = Schema { format: FORMAT, task, label: None, window_ms: WINDOW_MS as u32 };
-    let model = Name::new("model").expect("a name");
-    Release {
-        id: ReleaseId(1),
-        digest: Digest([0; 32]),
-        manifest: Vec::new(),
-        model: model.clone(),
-        name: Name::new("v1").expect("a name"),
-        files: Vec::new(),
-        baseline: built.baseline,
-        schema,
-        added: WallMs(0),
-    }
+    release_of(built.baseline, WINDOW_MS as u32)
 }
 
 /// AR(.5) noise around the device's own level, and the wave that all share.
@@ -251,7 +240,11 @@ fn run(case: Case, seed: u64, part: u64) -> Outcome {
     let mut random = Random::of(seed, part);
     let release = release(&mut random);
     let grids: Vec<Grid> = release.baseline.features.iter().map(|f| Grid::new(&f.cells)).collect();
+    let joint = release.baseline.joint.clone().expect("readings that vary");
+    let bandwidth = release.baseline.embedding.as_ref().map_or(1.0, |embedded| embedded.bandwidth);
+    let frequencies = Frequencies::new(READINGS, bandwidth).expect("a few readings");
     let mut fleet = Fleet::new(release);
+    let mut embeddings = vec![Embedding::default(); DEVICES];
     let mut devices: Vec<_> = (0..DEVICES).map(|_| device_readings(&mut random)).collect();
     let mut window: Box<Window> = Box::new(Window::new(ReleaseId(1), WallMs(0), WINDOW_MS as u32, grids.iter()));
     let mut values = [0.0f32; READINGS];
@@ -266,7 +259,10 @@ fn run(case: Case, seed: u64, part: u64) -> Outcome {
                     values[i] = (noise.reading() + season.reading() + shift) as f32;
                 }
                 window.add(grids.iter(), values.iter().copied());
+                embeddings[device].add(&frequencies, &joint, &values);
             }
+            let whole = (start / WINDOW_MS + 1).is_multiple_of(embedding::WINDOWS);
+            window.embedding = whole.then(|| std::mem::take(&mut embeddings[device]));
             let number = Seq(at as u64 + 1);
             let len =
                 pack::write(Stream(device as u64), number, [&*window].into_iter(), &mut fleet.buffer).expect("fits");

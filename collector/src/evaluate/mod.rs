@@ -2,7 +2,7 @@
 //! is sick; beside the rules of other tools, on the same data.
 //!
 //! Pure: everything comes from a seed or from a table that the caller read. [`series`] makes readings, [`rules`] judges windows of
-//! them, and each table has a file: [`null`], [`delay`], [`attribution`], [`fleet`], [`sensors`]. The command is
+//! them, and each table has a file: [`null`], [`delay`], [`attribution`], [`together`], [`fleet`], [`sensors`]. The command is
 //! `driftline evaluate`; its output is committed as docs/evaluation.md.
 
 pub mod attribution;
@@ -12,6 +12,7 @@ pub mod null;
 pub mod rules;
 pub mod sensors;
 pub mod series;
+pub mod together;
 
 /// Samples of a window.
 pub const WINDOW: usize = 60;

@@ -97,6 +97,7 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<Alarm>; 2] {
             features,
             calibration: None,
             joint: None,
+            embedding: None,
         };
         let normal: Vec<f32> = column[..cut.training].iter().copied().filter(|v| v.is_finite()).collect();
         let trained = Trained::new(baseline, &normal);

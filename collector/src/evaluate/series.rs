@@ -2,11 +2,11 @@
 
 use super::{FEATURES, WINDOW};
 use crate::baseline::{Options, build};
-use crate::release::Baseline;
+use crate::release::{Baseline, Release};
 use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
-use driftline_shared::manifest::Task;
+use driftline_shared::manifest::{self, Digest, Schema, Task};
 use driftline_shared::random::Random;
-use driftline_shared::units::WallMs;
+use driftline_shared::units::{Name, ReleaseId, WallMs};
 
 /// Minutes of a day, at one reading a minute.
 const DAY: f64 = 1_440.0;
@@ -151,7 +151,15 @@ impl Scenario {
         let rows = values.len() as u32;
         let features = vec![feature; FEATURES];
         (
-            Baseline { format: FORMAT, rows, window_samples: WINDOW as u32, features, calibration: None, joint: None },
+            Baseline {
+                format: FORMAT,
+                rows,
+                window_samples: WINDOW as u32,
+                features,
+                calibration: None,
+                joint: None,
+                embedding: None,
+            },
             values,
         )
     }
@@ -188,6 +196,22 @@ pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
     build(&table, options).expect("a table of numbers").baseline.features.remove(0)
+}
+
+/// A release with this baseline and no model.
+pub fn release_of(baseline: Baseline, window_ms: u32) -> Release {
+    let name = |name| Name::new(name).expect("a name");
+    Release {
+        id: ReleaseId(1),
+        digest: Digest([0; 32]),
+        manifest: Vec::new(),
+        model: name("model"),
+        name: name("v1"),
+        files: Vec::new(),
+        baseline,
+        schema: Schema { format: manifest::FORMAT, task: Task::Regression(0), label: None, window_ms },
+        added: WallMs(0),
+    }
 }
 
 /// Tolerance of the tables, unless a table says otherwise.

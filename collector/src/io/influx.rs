@@ -127,7 +127,7 @@ fn points(core: &Collector, write: &Write) -> Vec<DataPoint> {
                 .field("non_finite", i64::from(sketch.non_finite()));
             if m.n > 0 {
                 point = point
-                    .field("mean", m.mean)
+                    .field("mean", m.mean())
                     .field("sd", m.sd())
                     .field("min", f64::from(m.min))
                     .field("max", f64::from(m.max))

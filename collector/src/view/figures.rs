@@ -98,7 +98,7 @@ impl View<'_> {
         let index = panel.release().feature(&incident.primary)?;
         let feature = &panel.release().baseline.features[index];
         let sum = panel.sum(index, Some(&BTreeSet::from([name.clone()])), panel.slot_of(incident.onset.0))?;
-        (sum.moments().n > 0).then(|| number::change(sum.moments().mean - feature.mean, feature.unit.as_str()))
+        (sum.moments().n > 0).then(|| number::change(sum.moments().mean() - feature.mean, feature.unit.as_str()))
     }
 
     pub(super) fn expert(&self, incident: &Incident) -> Vec<Value> {

@@ -7,6 +7,7 @@
 use super::normal;
 use super::scores::{FAMILIES_MAX, Family, Points, Scores};
 use crate::baseline::FeatureBaseline;
+use crate::embedding::{COORDINATES, Embedded};
 use crate::list::List;
 use libm::{exp, log, pow, sqrt};
 
@@ -15,9 +16,9 @@ use libm::{exp, log, pow, sqrt};
 pub const COMPONENTS_MAX: usize = 32;
 /// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
 const REFERENCE_RISK: f64 = 0.01;
-/// How many posterior sd of the stream's own level are tolerated: nine streams of ten lie within. For the others the smallest bet
+/// How many posterior sd of the stream's own level are tolerated: four streams of five lie within. For the others the smallest bet
 /// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
-const REFERENCE_Z: f64 = 1.28;
+const REFERENCE_Z: f64 = 0.9;
 /// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
 const STAKE_POWER: f64 = 0.5;
 /// Largest shift that is bet on, in sd of the score.
@@ -28,6 +29,15 @@ const SMALLEST: (f64, f64) = (11.5, 200.0);
 const REPEATS: (f64, f64) = (0.5, 0.9);
 /// Shares up to this are counted as rare events, which come in clumps where neighbouring readings repeat each other.
 const RARE_MAX: f64 = 0.25;
+/// Coordinates of an embedding that one design bets on, in both directions.
+pub const GROUP: usize = COMPONENTS_MAX / 2;
+/// Designs of an embedding.
+pub const GROUPS: usize = COORDINATES / GROUP;
+/// A coordinate is bet on in one size: the shift that a test of 1 in 10^5 would see in so many embeddings, within limits.
+const EMBEDDINGS: f64 = 4.0;
+const EMBEDDED_SHIFT: (f64, f64) = (0.1, 0.8);
+/// Coordinates that vary less in training are not bet on: rare cosines are far from Gaussian.
+const EMBEDDED_SD_MIN: f32 = 0.2;
 /// A shift whose tilted mean would lie this close to the largest score cannot be bet on.
 const REACH: f64 = 0.95;
 
@@ -117,13 +127,7 @@ pub struct Design {
 impl Design {
     /// Lays out the bets. Nothing is bet on a feature that is not watched.
     pub fn new(feature: &FeatureBaseline, scores: &Scores, at: Circumstances) -> Self {
-        let mut design = Self {
-            components: List::default(),
-            frames: List::default(),
-            slope: [0.0; COMPONENTS_MAX],
-            price: [0.0; COMPONENTS_MAX],
-            weight: [0.0; COMPONENTS_MAX],
-        };
+        let mut design = Self::empty();
         if feature.unwatched.is_some() {
             return design;
         }
@@ -152,6 +156,45 @@ impl Design {
         design
     }
 
+    /// Bets on the coordinates of one group of an embedding (0 to [`GROUPS`] - 1): of Gaussian means, for which A(θ) = θ²/2, since an
+    /// embedding sums many samples and the tilt is small.
+    pub fn of_embedding(embedded: &Embedded, group: usize, at: Circumstances) -> Self {
+        let mut design = Self::empty();
+        let offset = embedded.omega / sqrt(at.devices.max(1.0));
+        for coordinate in GROUP * group..GROUP * (group + 1) {
+            let family = Family::Embedding(coordinate as u8);
+            let phi = embedded.phi.get(coordinate).map_or(1.0, |&phi| f64::from(phi).max(1.0));
+            let prior = phi / f64::from(embedded.rows.max(1)) + offset * offset;
+            let tau = REFERENCE_Z * sqrt(1.0 / (1.0 / prior + at.own / phi)) + embedded.tolerance;
+            let first = design.components.len();
+            let reach = reach(prior, at.features + 1);
+            let mut frame = Frame { family, phi, tau, prior, reach, first, falls: first, end: first };
+            if embedded.sds.get(coordinate).is_some_and(|&sd| sd >= EMBEDDED_SD_MIN) {
+                let shift = sqrt(2.0 * SMALLEST.0 * phi / (at.n.max(1.0) * EMBEDDINGS));
+                let shift = shift.clamp(EMBEDDED_SHIFT.0, EMBEDDED_SHIFT.1);
+                let psi = shift * tau + 0.5 * shift * shift;
+                for sign in [1.0, -1.0] {
+                    let weight = 1.0 / COMPONENTS_MAX as f64;
+                    design.push(Component { family, sign, weight, shift, lambda: shift, psi }, phi);
+                }
+                (frame.falls, frame.end) = (first + 1, first + 2);
+            }
+            // Fewer in a group than families of a feature.
+            let _ = design.frames.push(frame);
+        }
+        design
+    }
+
+    fn empty() -> Self {
+        Self {
+            components: List::default(),
+            frames: List::default(),
+            slope: [0.0; COMPONENTS_MAX],
+            price: [0.0; COMPONENTS_MAX],
+            weight: [0.0; COMPONENTS_MAX],
+        }
+    }
+
     fn push(&mut self, component: Component, phi: f64) {
         let at = self.components.len();
         // The plans never exceed the capacity; a test holds it.
@@ -176,8 +219,8 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
         Family::Top => phi.top,
         Family::Bottom => phi.bottom,
         Family::Missing | Family::Category(_) => phi.share,
-        // What repeats by nature is allowed for by REPEATS, far above its share.
-        Family::Repeats => 1.0,
+        // What repeats by nature is allowed for by REPEATS, far above its share; an embedding has factors of its own.
+        Family::Repeats | Family::Embedding(_) => 1.0,
     }
     .max(1.0)
 }
@@ -185,13 +228,17 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
 /// tau (docs/detection.md): z times the posterior sd of the stream's own level, and the practical tolerance.
 fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circumstances) -> Frame {
     let phi = phi_of(feature, family);
-    let z = normal::quantile(1.0 - REFERENCE_RISK / (2.0 * 4.0 * at.features.max(1) as f64));
     let offset = if family.has_level() { feature.spread() / sqrt(at.devices.max(1.0)) } else { 0.0 };
     let prior = phi / scores.rows().max(1.0) + offset * offset;
     let own = if family.has_level() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
     let tau = REFERENCE_Z * sd + feature.tolerance;
-    Frame { family, phi, tau, prior, reach: z * sqrt(prior), first: 0, falls: 0, end: 0 }
+    Frame { family, phi, tau, prior, reach: reach(prior, at.features), first: 0, falls: 0, end: 0 }
+}
+
+/// How far from the baseline a healthy stream's level can be.
+fn reach(prior: f64, features: usize) -> f64 {
+    normal::quantile(1.0 - REFERENCE_RISK / (2.0 * 4.0 * features.max(1) as f64)) * sqrt(prior)
 }
 
 /// Families of a numeric feature.
@@ -213,6 +260,7 @@ impl Plan {
             Family::Top | Family::Bottom => Self { shifts: 2, both_signs: false, stake: 0.08 },
             Family::Missing if families == NUMERIC_FAMILIES => Self { shifts: 2, both_signs: false, stake: 0.07 },
             Family::Repeats => Self { shifts: 1, both_signs: false, stake: 0.02 },
+            Family::Embedding(_) => Self { shifts: 0, both_signs: false, stake: 0.0 },
             Family::Missing | Family::Category(_) => Self {
                 shifts: if 2 * families <= COMPONENTS_MAX { 2 } else { 1 },
                 both_signs: false,

@@ -7,7 +7,7 @@
 //! The stream's own level (the baseline's error and what makes this device differ from others) is learned from calm windows,
 //! never further than a healthy stream can be off; the better it is known, the less has to be tolerated.
 
-use super::design::{COMPONENTS_MAX, Design, Frame};
+use super::design::{COMPONENTS_MAX, Design, Frame, GROUP};
 use super::scores::{FAMILIES_MAX, Family, Sum};
 use crate::list::List;
 
@@ -22,6 +22,8 @@ const GONE_SHARE: f64 = 0.25;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
+/// Most levels that a stream learns: of location and scale, or of the coordinates of an embedding's group.
+const LEVELS_MAX: usize = GROUP;
 /// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
 pub const OWN_WINDOWS: u32 = 200;
 /// The own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
@@ -54,6 +56,13 @@ pub struct Compared {
     pub fall: f64,
 }
 
+impl Compared {
+    /// The same means of `by` times as many readings.
+    pub fn scaled(self, by: f64) -> Self {
+        Self { n: self.n * by, sum: self.sum * by, rise: self.rise * by, fall: self.fall * by }
+    }
+}
+
 impl From<Sum> for Compared {
     fn from(Sum { n, sum }: Sum) -> Self {
         Self { n, sum, rise: sum, fall: sum }
@@ -68,18 +77,8 @@ pub type View = List<Compared, FAMILIES_MAX>;
 struct Own {
     windows: u32,
     n: f64,
-    location: f64,
-    scale: f64,
-}
-
-impl Own {
-    fn sum(&mut self, family: Family) -> Option<&mut f64> {
-        match family {
-            Family::Location => Some(&mut self.location),
-            Family::Scale => Some(&mut self.scale),
-            _ => None,
-        }
-    }
+    /// Score sums by frame; only families with a level have one, and those are the first.
+    sums: [f64; LEVELS_MAX],
 }
 
 /// Detector and latch of one stream of windows of one feature.
@@ -131,6 +130,17 @@ impl Default for Detector {
     }
 }
 
+/// A window that was taken in and not yet judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taken {
+    seen: View,
+    slot: u64,
+    /// The mixture of Shiryaev-Roberts.
+    pub evidence: f64,
+    /// The mixture of CUSUM, which is not re-armed.
+    held: f64,
+}
+
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
@@ -153,46 +163,57 @@ impl Detector {
         self.own.n
     }
 
-    /// Takes in one window. `threshold` is the average run length in windows that is promised to this stream.
+    /// Takes in one window and judges it. `threshold` is the average run length in windows that is promised to this stream.
     pub fn step(&mut self, design: &Design, window: &[Compared], slot: u64, threshold: f64) -> Step {
+        let taken = self.take(design, window, slot);
+        self.judge(design, window, &taken, threshold)
+    }
+
+    /// Takes in one window; [`Detector::judge`] has to follow, once it is known what else was seen in the same slot.
+    pub fn take(&mut self, design: &Design, window: &[Compared], slot: u64) -> Taken {
         let mut seen = View::default();
-        for (frame, compared) in design.frames.iter().zip(window) {
+        for (at, (frame, compared)) in design.frames.iter().zip(window).enumerate() {
             // As many frames as families, and room for every family.
-            let _ = seen.push(self.less_own(frame, *compared));
+            let _ = seen.push(self.less_own(at, frame, *compared));
         }
         let first = *self.first.get_or_insert(slot);
         let offset = u32::try_from(slot.saturating_sub(first)).unwrap_or(u32::MAX);
-        let (total, held) = self.grow(design, &seen, offset);
-        let mut step = Step { evidence: total, raised: None, cleared: false };
+        let (evidence, held) = self.grow(design, &seen, offset);
+        Taken { seen, slot, evidence, held }
+    }
+
+    /// Raises or lets go an alarm by the window that was taken in.
+    pub fn judge(&mut self, design: &Design, window: &[Compared], taken: &Taken, threshold: f64) -> Step {
+        let Taken { seen, slot, evidence, held } = taken;
+        let mut step = Step { evidence: *evidence, raised: None, cleared: false };
         if let Some(latch) = &mut self.latch {
             // The CUSUM is not re-armed, so it goes on telling how sure we are.
-            latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(held));
+            latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(*held));
         }
-        if total >= threshold {
-            self.alarm(design, &seen, slot, threshold, &mut step);
+        if *evidence >= threshold {
+            self.alarm(design, seen, *slot, threshold, &mut step);
         } else {
-            step.cleared = self.let_go(design, &seen);
+            step.cleared = self.let_go(design, seen);
         }
-        if self.latch.is_none() && held < LEARN_BELOW && self.own.windows < OWN_WINDOWS {
+        if self.latch.is_none() && *held < LEARN_BELOW && self.own.windows < OWN_WINDOWS {
             self.learn(design, window);
         }
         step
     }
 
-    fn less_own(&mut self, frame: &Frame, compared: Compared) -> Compared {
-        let n = self.own.n;
-        let level = self.own.sum(frame.family).map_or(0.0, |sum| frame.own_level(n, *sum));
+    fn less_own(&self, at: usize, frame: &Frame, compared: Compared) -> Compared {
+        let known = self.own.sums.get(at).filter(|_| frame.family.has_level());
+        let level = known.map_or(0.0, |sum| frame.own_level(self.own.n, *sum));
         let Compared { n, sum, rise, fall } = compared;
         Compared { n, sum: sum - n * level, rise: rise - n * level, fall: fall - n * level }
     }
 
     fn learn(&mut self, design: &Design, window: &[Compared]) {
         self.own.windows += 1;
-        for (frame, compared) in design.frames.iter().zip(window) {
-            if let Some(sum) = self.own.sum(frame.family) {
-                *sum += compared.sum;
-            }
-            if frame.family == Family::Location {
+        let levels = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.has_level());
+        for (at, ((_, compared), own)) in levels.zip(&mut self.own.sums).enumerate() {
+            *own += compared.sum;
+            if at == 0 {
                 self.own.n += compared.n;
             }
         }
@@ -304,7 +325,9 @@ impl Detector {
             (latch.n, latch.calm) = (n, Calm::default());
             return false;
         }
-        let over = calm.windows >= CALM_WINDOWS && calm.log_ratio >= GONE;
+        // An embedding sums the samples of many windows.
+        let needed = if matches!(family, Family::Embedding(_)) { 1 } else { CALM_WINDOWS };
+        let over = calm.windows >= needed && calm.log_ratio >= GONE;
         if over {
             *self = Self { own: self.own, ..Self::default() };
         }

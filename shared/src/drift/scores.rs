@@ -33,12 +33,14 @@ pub enum Family {
     Repeats,
     /// The share of this category changed; the last one is "never seen in training".
     Category(u8),
+    /// Inputs lie together in another way: this coordinate of their [embedding](crate::embedding) moved.
+    Embedding(u8),
 }
 
 impl Family {
-    /// Whether healthy streams have a level of their own in this score, which may be learned. Shares of rare things have not.
+    /// Whether healthy streams have a level of their own in this score. Shares of rare things have not.
     pub fn has_level(self) -> bool {
-        matches!(self, Self::Location | Self::Scale)
+        matches!(self, Self::Location | Self::Scale | Self::Embedding(_))
     }
 }
 
@@ -196,7 +198,7 @@ impl Scores {
     /// The share of what a family counts, for those that count one thing.
     pub fn share(&self, family: Family) -> Option<f64> {
         match family {
-            Family::Location | Family::Scale => None,
+            Family::Location | Family::Scale | Family::Embedding(_) => None,
             Family::Top => Some(self.p[self.cells - 1]),
             Family::Bottom => Some(self.p[0]),
             Family::Missing => Some(self.missing.p),
@@ -243,6 +245,8 @@ impl Scores {
             Family::Category(k) => share(usize::from(k)),
             Family::Missing => self.missing.sum(tally.missing, n + f64::from(tally.missing)),
             Family::Repeats => self.repeats.sum(tally.repeats, n),
+            // Not counted on cells.
+            Family::Embedding(_) => Sum::default(),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! A decoder never panics and never takes more memory than the frame is long. Windows have a packed form of their own,
 //! described in [`pack`].
 
+mod embedding;
 pub mod messages;
 pub mod pack;
 pub mod scores;

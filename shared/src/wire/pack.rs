@@ -2,7 +2,7 @@
 //!
 //! Payload of a frame of windows: bincode varints `stream`, `seq`, `windows`, then each window: `release`, `start`, `span_ms`,
 //! `samples`, the three refused counts, `labelled`, `correct`, `features` (plus [`HAS_PERFORMANCE`] when a section as in [`super::scores`]
-//! follows the features), then per feature
+//! follows the features, and [`HAS_EMBEDDING`] when one as in `embedding.rs` comes last), then per feature
 //!
 //! | bytes | field |
 //! |---|---|
@@ -20,7 +20,7 @@
 //! Categories have neither positions nor moments. Where an outer cell is empty no value is beyond its edge, and the mean stands for
 //! that bound. Counts lose nothing below 2^31, where they stop; a position is rounded to the middle of its part.
 
-use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, scores, write_with};
+use super::{Kind, TooLarge, WINDOWS_PER_FRAME_MAX, bincode_config, embedding, scores, write_with};
 use crate::sketch::{Beside, CELLS_MAX, Moments, POSITIONS, Sketch};
 use crate::units::{ReleaseId, Seq, Stream, WallMs};
 use crate::window::{Refused, Window};
@@ -33,6 +33,8 @@ use bincode::{
 
 /// Added to the number of features when performance follows them.
 pub const HAS_PERFORMANCE: u32 = 1 << 15;
+/// Added to it when an embedding comes last.
+pub const HAS_EMBEDDING: u32 = 1 << 14;
 
 const HAS_CELLS: u8 = 1 << 5;
 const HAS_BESIDE: u8 = 1 << 6;
@@ -130,11 +132,13 @@ impl<const F: usize> Encode for Window<F> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.release, self.start, self.span_ms, self.samples).encode(encoder)?;
         let performance = self.performance.as_ref().filter(|p| !p.is_empty());
-        let flag = if performance.is_some() { HAS_PERFORMANCE } else { 0 };
-        (self.refused, self.labelled, self.correct, self.sketches.len() as u32 | flag).encode(encoder)?;
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = flag(performance.is_some(), HAS_PERFORMANCE) | flag(self.embedding.is_some(), HAS_EMBEDDING);
+        (self.refused, self.labelled, self.correct, self.sketches.len() as u32 | flags).encode(encoder)?;
         let mut shape = 0;
         self.sketches.iter().try_for_each(|sketch| encode_sketch(sketch, &mut shape, encoder))?;
-        performance.map_or(Ok(()), |performance| scores::encode(performance, encoder))
+        performance.map_or(Ok(()), |performance| scores::encode(performance, encoder))?;
+        self.embedding.as_ref().map_or(Ok(()), |embedding| embedding::encode(embedding, encoder))
     }
 }
 
@@ -144,12 +148,13 @@ impl<C, const F: usize> Decode<C> for Window<F> {
         let (refused, labelled, correct, features) = <(Refused, u32, u32, u32)>::decode(decoder)?;
         let mut sketches = heapless::Vec::new();
         let mut shape = 0;
-        for _ in 0..features & !HAS_PERFORMANCE {
+        for _ in 0..features & !(HAS_PERFORMANCE | HAS_EMBEDDING) {
             let sketch = decode_sketch(&mut shape, decoder)?;
             sketches.push(sketch).map_err(|_| DecodeError::Other("a window has too many features"))?;
         }
         let performance = if features & HAS_PERFORMANCE == 0 { None } else { Some(scores::decode(decoder)?) };
-        Ok(Self { release, start, span_ms, samples, refused, labelled, correct, performance, sketches })
+        let embedding = if features & HAS_EMBEDDING == 0 { None } else { Some(embedding::decode(decoder)?) };
+        Ok(Self { release, start, span_ms, samples, refused, labelled, correct, performance, embedding, sketches })
     }
 }
 
@@ -242,7 +247,7 @@ fn encode_sketch<E: Encoder>(sketch: &Sketch, shape: &mut u8, encoder: &mut E) -
     }
     if moments.n > 0 {
         let writer = encoder.writer();
-        writer.write(&mean_bytes(moments.mean as f32))?;
+        writer.write(&mean_bytes(moments.mean() as f32))?;
         writer.write(&bfloat16_nearest(moments.sd() as f32).to_le_bytes())?;
         if bottom {
             writer.write(&bfloat16_below(moments.min).to_le_bytes())?;
@@ -305,7 +310,7 @@ fn decode_moments<D: Decoder>(decoder: &mut D, n: u64, [bottom, top]: [bool; 2])
         return Err(DecodeError::Other("a sketch's moments are impossible"));
     }
     let m2 = f64::from(sd) * f64::from(sd) * n as f64;
-    Ok(Moments { n, mean: f64::from(mean), m2, min, max })
+    Ok(Moments::new(n, f64::from(mean), m2, min, max))
 }
 
 pub(super) fn take<const N: usize, D: Decoder>(decoder: &mut D) -> Result<[u8; N], DecodeError> {
@@ -431,7 +436,7 @@ mod tests {
             for (a, b) in got.sketches.iter().zip(&sent.sketches) {
                 prop_assert_eq!(a.counts(), b.counts());
                 prop_assert_eq!((a.missing(), a.non_finite()), (b.missing(), b.non_finite()));
-                prop_assert!((a.moments().mean - b.moments().mean).abs() <= b.moments().mean.abs() / 32_768.0 + 1e-6);
+                prop_assert!((a.moments().mean() - b.moments().mean()).abs() <= b.moments().mean().abs() / 32_768.0 + 1e-6);
                 prop_assert!((a.moments().sd() - b.moments().sd()).abs() <= b.moments().sd() / 256.0 + 1e-6);
                 prop_assert_eq!(a.repeats(), b.repeats());
                 let last = b.counts().len() - 1;
