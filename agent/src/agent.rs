@@ -9,6 +9,7 @@ use crate::inference::Outputs;
 use crate::labels::Memory;
 use crate::observe::{Profile, top};
 use crate::slot::{Action, Proof, SlotFile, Slots};
+use crate::spool::journal::{Entry, Recovered};
 use crate::spool::{Acknowledged, Spool};
 use crate::uplink::{Say, Uplink};
 use crate::windows::{Observation, Taken, Windows};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub window_samples_max: u32,
     /// Frames the spool keeps.
     pub spool_frames_max: u32,
+    /// Windows wait so long to be put on the disk with others.
+    pub spool_commit_ms: u32,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
     /// How a release proves itself.
@@ -139,6 +142,8 @@ pub struct Agent {
     spool: Spool,
     uplink: Uplink,
     memory: Memory,
+    /// When waiting windows are to be put on the disk.
+    commit_at: Option<MonoMs>,
     samples_numbered: u64,
     samples_taken: u64,
     samples_in_windows: u64,
@@ -171,6 +176,7 @@ impl Agent {
             spool,
             uplink: Uplink::default(),
             memory,
+            commit_at: None,
             samples_numbered: 0,
             samples_taken: 0,
             samples_in_windows: 0,
@@ -179,6 +185,16 @@ impl Agent {
             outputs: VecDeque::new(),
             scratch: vec![0; FRAME_BYTES_MAX].into(),
         }
+    }
+
+    /// From now on windows are also handed out for the disk, by [`Agent::poll_entry`]; `recovered` is what was found there.
+    pub fn durable(&mut self, recovered: Vec<Recovered>) {
+        self.spool.durable(recovered);
+    }
+
+    /// The next thing to put on the disk.
+    pub fn poll_entry(&mut self) -> Option<Entry> {
+        self.spool.next_entry()
     }
 
     /// Topics to subscribe to on every connection.
@@ -201,7 +217,10 @@ impl Agent {
             Input::Message { topic, payload } => self.message(topic, payload),
             Input::Staged { digest, result } => self.slots.staged(digest, result),
             Input::Persisted { number, result } => self.slots.persisted(number, result),
-            Input::Flush => self.finish_window(),
+            Input::Flush => {
+                self.finish_window();
+                self.spool.commit();
+            }
             Input::Tick => {}
         }
         self.advance();
@@ -243,7 +262,7 @@ impl Agent {
         let close = self.windows.as_ref().and_then(Windows::close_at);
         let close = close.map(|at| self.now.mono.after(at.0.saturating_sub(self.now.wall.0)));
         let slot = self.slots.poll_at(self.now.mono).filter(|_| self.uplink.is_up());
-        [close, slot, self.uplink.poll_at(&self.spool)].into_iter().flatten().min()
+        [close, slot, self.uplink.poll_at(&self.spool), self.commit_at].into_iter().flatten().min()
     }
 
     /// The agent's own account.
@@ -379,6 +398,7 @@ impl Agent {
         if let Some(windows) = &mut self.windows {
             windows.tick(self.now.wall, &mut |w| spool.append(w));
         }
+        self.commit();
         self.uplink.tick(self.now.mono, &mut self.spool);
         self.slots.tick();
         while let Some(action) = self.slots.next_action() {
@@ -396,6 +416,19 @@ impl Agent {
             self.samples_in_windows + self.samples_refused,
             "samples are accounted for"
         );
+    }
+
+    /// Windows that came together go to the disk together.
+    fn commit(&mut self) {
+        if !self.spool.wants_commit() {
+            self.commit_at = None;
+            return;
+        }
+        let at = *self.commit_at.get_or_insert(self.now.mono.after(u64::from(self.settings.spool_commit_ms)));
+        if self.now.mono >= at {
+            self.commit_at = None;
+            self.spool.commit();
+        }
     }
 
     fn change_release(&mut self) {

@@ -20,6 +20,9 @@ pub const SAMPLES_PER_WINDOW_MAX: u32 = 1_000_000;
 pub const RATE_HZ_MAX: f64 = 100_000.0;
 /// Fewest frames a spool may be limited to: what is in flight is never evicted.
 pub const SPOOL_FRAMES_MIN: u32 = 64;
+/// Windows wait so long for others on their way to the disk when nothing is said, and at most.
+const SPOOL_COMMIT_MS: u32 = 5_000;
+const SPOOL_COMMIT_MS_MAX: u32 = 3_600_000;
 /// Most frames a spool in memory may hold.
 pub const SPOOL_FRAMES_MAX: u32 = 100_000;
 /// Largest configuration file.
@@ -89,6 +92,8 @@ pub struct Config {
     pub trial: TrialConfig,
     /// Frames kept while the collector is away.
     pub spool_frames_max: u32,
+    /// Windows wait so long to be put on the disk with others: what a power cut may cost.
+    pub spool_commit_ms: u32,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
 }
@@ -225,7 +230,10 @@ impl Config {
             "trial",
             vec![("samples", trial.samples.to_string()), ("commit_samples", trial.commit_samples.to_string())],
         );
-        section("spool", vec![("frames_max", self.spool_frames_max.to_string())]);
+        section(
+            "spool",
+            vec![("frames_max", self.spool_frames_max.to_string()), ("commit_ms", self.spool_commit_ms.to_string())],
+        );
         section("labels", vec![("samples_max", self.labels_samples_max.to_string())]);
         out.truncate(out.trim_end().len());
         out.push('\n');

@@ -7,7 +7,8 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use driftline_agent::config::{CONFIG_BYTES_MAX, Config, ConfigError};
-use driftline_agent::io::driver::{self, Counters, Hooks, RunError};
+use driftline_agent::io::driver::{self, RunError};
+use driftline_agent::io::report::{Counters, Hooks};
 use driftline_agent::io::{log, record};
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,25 @@
 //! Closed windows on their way to the collector: numbered, kept until acknowledged, given up only for want of room.
 //!
-//! Rules: a frame never changes once it has a number and was sent; at most [`IN_FLIGHT_MAX`] numbers from the
-//! lowest unacknowledged one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a
-//! frame, until one may be sent. Only frames that were never sent are evicted, oldest first: of a frame that was sent nobody
-//! here knows whether the collector has stored it. This spool is in memory; the durable one takes its place behind these verbs.
+//! Rules: a frame never changes once it has a number; at most [`IN_FLIGHT_MAX`] numbers of a stream from the lowest unacknowledged
+//! one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a frame, until one may be
+//! sent or is to be put on the disk. Only frames that were never sent are evicted, oldest first: of a frame that was sent nobody here
+//! knows whether the collector has stored it.
+//!
+//! What is kept here is in memory, and with [`Spool::durable`] also on the disk: every frame is handed out as an [`Entry`] for the
+//! [`journal`], and what an earlier start left comes back as a stream of its own, which is delivered first.
+
+#[cfg(test)]
+mod fault;
+pub mod journal;
+pub mod record;
 
 use bytes::Bytes;
-use driftline_shared::units::{Seq, Stream};
+use driftline_shared::units::{Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{Gap, GapReason};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, IN_FLIGHT_MAX, Kind, WINDOWS_PER_FRAME_MAX, pack};
+use journal::{Entry, PENDING_MAX, Recovered};
+use record::Record;
 use std::collections::VecDeque;
 
 /// Bytes of a frame that are no windows: envelope, stream, number and count, rounded up.
@@ -18,24 +28,35 @@ const FRAME_OVERHEAD: usize = 64;
 /// Windows between the sketches and the collector.
 #[derive(Debug)]
 pub struct Spool {
-    stream: Stream,
     frames_max: usize,
     /// Encoded windows without a number, at most one frame of them.
     waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
+    /// The end of the newest window that was handed over.
+    closed: WallMs,
+    /// What earlier starts left, oldest first, and last the stream of this start.
+    lines: VecDeque<Line>,
+    frames: usize,
+    /// Windows in `waiting` and `lines`.
+    kept: u64,
+    /// What is to be put on the disk; `None` when nothing is.
+    entries: Option<VecDeque<Entry>>,
+    scratch: Box<[u8]>,
+    counts: Counts,
+}
+
+/// The frames of one stream.
+#[derive(Debug)]
+struct Line {
+    stream: Stream,
     /// Numbered and not acknowledged, ascending and without holes.
     records: VecDeque<Record>,
-    frames: usize,
-    /// Windows in `waiting` and `records`.
-    kept: u64,
     /// The number that comes next.
     next: u64,
     /// The highest number ever sent.
     sent: u64,
     /// Where this pass of sending stands.
     cursor: u64,
-    scratch: Box<[u8]>,
-    counts: Counts,
 }
 
 /// Windows by what became of them.
@@ -47,15 +68,6 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Given up.
     pub evicted: u64,
-}
-
-#[derive(Debug)]
-struct Record {
-    lo: u64,
-    hi: u64,
-    /// Zero for a gap.
-    windows: u32,
-    bytes: Bytes,
 }
 
 /// What an acknowledgement changed.
@@ -72,32 +84,59 @@ pub enum Acknowledged {
 }
 
 impl Spool {
-    /// An empty spool that keeps at most `frames_max` frames, never fewer than may be in flight.
+    /// An empty spool in memory that keeps at most `frames_max` frames, never fewer than may be in flight.
     pub fn new(stream: Stream, frames_max: u32) -> Self {
         Self {
-            stream,
             frames_max: (frames_max as usize).max(IN_FLIGHT_MAX as usize + 1),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            records: VecDeque::new(),
+            closed: WallMs(0),
+            lines: VecDeque::from([Line { stream, records: VecDeque::new(), next: 1, sent: 0, cursor: 1 }]),
             frames: 0,
             kept: 0,
-            next: 1,
-            sent: 0,
-            cursor: 1,
+            entries: None,
             scratch: vec![0; FRAME_BYTES_MAX].into(),
             counts: Counts::default(),
         }
     }
 
+    /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed.
+    pub fn durable(&mut self, recovered: Vec<Recovered>) {
+        self.entries = Some(VecDeque::new());
+        for Recovered { stream, after, records } in recovered {
+            let mut line = Line { stream, records: VecDeque::new(), next: after + 1, sent: 0, cursor: after + 1 };
+            for record in records {
+                if record.hi < line.next {
+                    continue;
+                }
+                if record.lo > line.next {
+                    let gap = self.gap(stream, line.next, record.lo - 1, GapReason::Corrupt);
+                    line.records.push_back(gap);
+                }
+                let windows = u64::from(record.windows);
+                self.counts.closed += windows;
+                self.kept += windows;
+                self.frames += usize::from(windows > 0);
+                line.next = record.hi + 1;
+                line.records.push_back(record);
+            }
+            // Any of it may have been sent by an earlier start.
+            line.sent = line.next - 1;
+            if !line.records.is_empty() {
+                self.lines.push_front(line);
+            }
+        }
+    }
+
     /// The life of this spool.
     pub fn stream(&self) -> Stream {
-        self.stream
+        self.live().stream
     }
 
     /// Keeps a closed window.
     pub fn append(&mut self, window: &Window) {
         self.counts.closed += 1;
+        self.closed = self.closed.max(WallMs(window.start.0.saturating_add(u64::from(window.span_ms))));
         let Some(bytes) = pack::encode(window, &mut self.scratch)
             .ok()
             .filter(|&len| len <= FRAME_BYTES_MAX - FRAME_OVERHEAD)
@@ -119,59 +158,73 @@ impl Spool {
         }
     }
 
-    /// The next frame or gap to send, in order; `None` when all is sent or enough is in flight.
-    pub fn next_to_send(&mut self) -> Option<Bytes> {
-        if self.cursor == self.next && !self.waiting.is_empty() && self.room_for(self.next, self.next) {
+    /// Whether windows wait that are neither numbered nor on the disk, and should be.
+    pub fn wants_commit(&self) -> bool {
+        self.entries.is_some() && !self.waiting.is_empty()
+    }
+
+    /// Numbers what waits, so that it can be put on the disk.
+    pub fn commit(&mut self) {
+        if self.wants_commit() {
             self.number();
         }
-        let at = self.records.partition_point(|r| r.hi < self.cursor);
-        let record = self.records.get(at)?;
-        if !self.room_for(record.lo, record.hi) {
-            return None;
+    }
+
+    /// The next thing to put on the disk.
+    pub fn next_entry(&mut self) -> Option<Entry> {
+        self.entries.as_mut()?.pop_front()
+    }
+
+    /// The next frame or gap to send, in order; `None` when all is sent or enough is in flight.
+    pub fn next_to_send(&mut self) -> Option<Bytes> {
+        let live = self.live();
+        if live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next) {
+            self.number();
         }
-        self.cursor = record.hi + 1;
-        self.sent = self.sent.max(record.hi);
-        Some(record.bytes.clone())
+        self.lines.iter_mut().find_map(Line::next_to_send)
     }
 
     /// Whether [`Spool::next_to_send`] would give something.
     pub fn has_next(&self) -> bool {
-        match self.records.get(self.records.partition_point(|r| r.hi < self.cursor)) {
-            Some(record) => self.room_for(record.lo, record.hi),
-            None => !self.waiting.is_empty() && self.room_for(self.next, self.next),
-        }
+        let live = self.live();
+        let numbered = self.lines.iter().any(|line| line.due().is_some());
+        numbered || (live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next))
     }
 
     /// Everything unacknowledged is to be sent again.
     pub fn rewind(&mut self) {
-        self.cursor = self.lowest();
+        self.lines.iter_mut().for_each(|line| line.cursor = line.lowest());
     }
 
     /// Whether something was sent and is not acknowledged.
     pub fn in_flight(&self) -> bool {
-        self.sent >= self.lowest()
+        self.lines.iter().any(|line| line.cursor > line.lowest())
     }
 
     /// The collector has stored every frame up to `through`.
     pub fn acknowledge(&mut self, stream: Stream, through: Seq) -> Acknowledged {
-        if stream != self.stream {
-            return Acknowledged::Foreign;
-        }
-        if through.0 > self.sent {
+        let Some(at) = self.lines.iter().position(|line| line.stream == stream) else { return Acknowledged::Foreign };
+        let line = &mut self.lines[at];
+        if through.0 > line.sent {
             return Acknowledged::NeverSent;
         }
-        if self.records.front().is_none_or(|r| r.hi > through.0) {
+        if line.records.front().is_none_or(|r| r.hi > through.0) {
             return Acknowledged::Nothing;
         }
-        let mut windows = 0;
-        let stored = self.records.partition_point(|r| r.hi <= through.0);
-        for record in self.records.drain(..stored) {
+        let (mut windows, mut frames) = (0, 0);
+        let stored = line.records.partition_point(|r| r.hi <= through.0);
+        for record in line.records.drain(..stored) {
             windows += u64::from(record.windows);
-            self.frames -= usize::from(record.windows > 0);
+            frames += usize::from(record.windows > 0);
         }
+        line.cursor = line.cursor.max(line.lowest());
+        if line.records.is_empty() && at + 1 < self.lines.len() {
+            self.lines.remove(at);
+        }
+        self.frames -= frames;
         self.counts.acknowledged += windows;
         self.kept -= windows;
-        self.cursor = self.cursor.max(self.lowest());
+        self.entry(Entry::Stored(stream, through.0));
         Acknowledged::Progress(windows)
     }
 
@@ -185,6 +238,85 @@ impl Spool {
         self.kept
     }
 
+    fn live(&self) -> &Line {
+        self.lines.back().expect("the stream of this start is always there")
+    }
+
+    fn live_mut(&mut self) -> &mut Line {
+        self.lines.back_mut().expect("the stream of this start is always there")
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        if let Some(entries) = &mut self.entries {
+            // A disk that hangs: the oldest stay in memory alone.
+            if entries.len() >= PENDING_MAX {
+                entries.pop_front();
+            }
+            entries.push_back(entry);
+        }
+    }
+
+    /// Gives what waits a number.
+    fn number(&mut self) {
+        let windows = self.waiting.len() as u16;
+        let (stream, number) = (self.live().stream, self.live().next);
+        let pieces = self.waiting.iter().map(|w| &**w);
+        let written = pack::write_encoded(stream, Seq(number), pieces, &mut self.scratch);
+        let bytes = written.ok().and_then(|len| self.scratch.get(..len)).map(Bytes::copy_from_slice);
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        let Some(bytes) = bytes else {
+            // `append` keeps the sum below a frame's size.
+            self.give_up(u64::from(windows));
+            return;
+        };
+        let record = Record { lo: number, hi: number, windows, closed: self.closed, bytes };
+        self.entry(Entry::Keep(stream, record.clone()));
+        let line = self.live_mut();
+        line.records.push_back(record);
+        line.next += 1;
+        self.frames += 1;
+        if self.frames > self.frames_max {
+            self.evict();
+        }
+    }
+
+    /// Turns the oldest frame of this start that was never sent into a gap, joined with the gap before it if that was never sent either.
+    /// What an earlier start left is not evicted: it may have been sent.
+    fn evict(&mut self) {
+        let line = self.live();
+        let first = line.records.partition_point(|r| r.hi <= line.sent);
+        let Some(at) = (first..line.records.len()).find(|&at| line.records[at].windows > 0) else { return };
+        let (stream, victim) = (line.stream, &line.records[at]);
+        let (victim_lo, hi, windows) = (victim.lo, victim.hi, u64::from(victim.windows));
+        let joins = at > first && line.records[at - 1].windows == 0;
+        let lo = if joins { line.records[at - 1].lo } else { victim_lo };
+        self.give_up(windows);
+        self.frames -= 1;
+        let record = self.gap(stream, lo, hi, GapReason::Evicted);
+        self.entry(Entry::Keep(stream, record.clone()));
+        let records = &mut self.live_mut().records;
+        if joins {
+            records.remove(at);
+            records[at - 1] = record;
+        } else {
+            records[at] = record;
+        }
+    }
+
+    fn gap(&mut self, stream: Stream, lo: u64, hi: u64, reason: GapReason) -> Record {
+        let gap = Gap { stream, lo: Seq(lo), hi: Seq(hi), reason };
+        let len = wire::write(Kind::Gap, &gap, &mut self.scratch).expect("a gap is a few bytes and fits any frame");
+        Record { lo, hi, windows: 0, closed: self.closed, bytes: Bytes::copy_from_slice(&self.scratch[..len]) }
+    }
+
+    fn give_up(&mut self, windows: u64) {
+        self.counts.evicted += windows;
+        self.kept -= windows;
+    }
+}
+
+impl Line {
     fn lowest(&self) -> u64 {
         self.records.front().map_or(self.next, |r| r.lo)
     }
@@ -195,49 +327,16 @@ impl Spool {
         hi < lowest + IN_FLIGHT_MAX || lo == lowest
     }
 
-    /// Gives what waits a number.
-    fn number(&mut self) {
-        let windows = self.waiting.len() as u32;
-        let pieces = self.waiting.iter().map(|w| &**w);
-        let written = pack::write_encoded(self.stream, Seq(self.next), pieces, &mut self.scratch);
-        let bytes = written.ok().and_then(|len| self.scratch.get(..len)).map(Bytes::copy_from_slice);
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        let Some(bytes) = bytes else {
-            // `append` keeps the sum below a frame's size.
-            self.give_up(windows);
-            return;
-        };
-        self.records.push_back(Record { lo: self.next, hi: self.next, windows, bytes });
-        self.frames += 1;
-        self.next += 1;
-        if self.frames > self.frames_max {
-            self.evict();
-        }
+    /// Where the record to be sent next stands, if it may be sent.
+    fn due(&self) -> Option<usize> {
+        let at = self.records.partition_point(|r| r.hi < self.cursor);
+        self.records.get(at).filter(|record| self.room_for(record.lo, record.hi)).map(|_| at)
     }
 
-    /// Turns the oldest frame that was never sent into a gap, joined with the gap before it if that was never sent either.
-    fn evict(&mut self) {
-        let first = self.records.partition_point(|r| r.hi <= self.sent);
-        let Some(at) = (first..self.records.len()).find(|&at| self.records[at].windows > 0) else { return };
-        let (victim_lo, hi, windows) = (self.records[at].lo, self.records[at].hi, self.records[at].windows);
-        self.give_up(windows);
-        self.frames -= 1;
-        let joins = at > first && self.records[at - 1].windows == 0;
-        let lo = if joins { self.records[at - 1].lo } else { victim_lo };
-        let gap = Gap { stream: self.stream, lo: Seq(lo), hi: Seq(hi), reason: GapReason::Evicted };
-        let len = wire::write(Kind::Gap, &gap, &mut self.scratch).expect("a gap is a few bytes and fits any frame");
-        let record = Record { lo, hi, windows: 0, bytes: Bytes::copy_from_slice(&self.scratch[..len]) };
-        if joins {
-            self.records.remove(at);
-            self.records[at - 1] = record;
-        } else {
-            self.records[at] = record;
-        }
-    }
-
-    fn give_up(&mut self, windows: u32) {
-        self.counts.evicted += u64::from(windows);
-        self.kept -= u64::from(windows);
+    fn next_to_send(&mut self) -> Option<Bytes> {
+        let record = &self.records[self.due()?];
+        self.cursor = record.hi + 1;
+        self.sent = self.sent.max(record.hi);
+        Some(record.bytes.clone())
     }
 }

@@ -175,8 +175,8 @@ pub fn embedding_profile() -> Arc<Profile> {
         components: List::default(),
     });
     let all = |x: f32| (0..COORDINATES).map(|_| x).collect();
-    let (means, sds, phi) = (all(0.0), all(0.7), all(1.0));
-    baseline.embedding = Some(Embedded { bandwidth: 1.0, rows: 40, omega: 0.1, tolerance: 0.1, means, sds, phi });
+    let (means, sds, phi, omega) = (all(0.0), all(0.7), all(1.0), all(0.1));
+    baseline.embedding = Some(Embedded { bandwidth: 1.0, rows: 40, tolerance: 0.1, means, sds, phi, omega });
     let golden = Golden { inputs: vec![], outputs: vec![], tolerance: 1e-4 };
     let onnx = classifier(2, 2, 1.0);
     let bundle = Bundle::create(&name("test"), &name("v1"), onnx, &baseline, &schema(2), &golden);

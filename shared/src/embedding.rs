@@ -45,8 +45,6 @@ pub struct Embedded {
     pub bandwidth: f32,
     /// Training rows.
     pub rows: u32,
-    /// How much healthy devices differ, in standard deviations of a coordinate.
-    pub omega: f64,
     /// Smallest change worth an alarm, in the same.
     pub tolerance: f64,
     /// Mean of each coordinate: cosines by direction, then sines.
@@ -55,17 +53,21 @@ pub struct Embedded {
     pub sds: List<f32, COORDINATES>,
     /// Its long-run variance factor.
     pub phi: List<f32, COORDINATES>,
+    /// How much it differs between healthy devices, in standard deviations.
+    pub omega: List<f32, COORDINATES>,
 }
 
 impl Embedded {
     /// Whether the parts fit each other and are numbers that arithmetic can use.
     pub fn is_possible(&self) -> bool {
-        let lists = [&self.means, &self.sds, &self.phi];
+        let lists = [&self.means, &self.sds, &self.phi, &self.omega];
         lists.iter().all(|list| list.len() == COORDINATES && list.iter().all(|x| x.is_finite()))
             && self.bandwidth.is_finite()
             && self.bandwidth > 0.0
             && self.phi.iter().all(|&phi| phi >= 1.0)
-            && [self.omega, self.tolerance].iter().all(|x| x.is_finite() && *x >= 0.0)
+            && self.omega.iter().all(|&omega| omega >= 0.0)
+            && self.tolerance.is_finite()
+            && self.tolerance >= 0.0
     }
 
     /// The score sum of one coordinate: mean 0 and variance 1 per sample in training. Nothing for one that does not vary.
@@ -104,6 +106,13 @@ impl Frequencies {
             turns.push(parts).ok()?;
         }
         (inputs > 0).then_some(Self { turns })
+    }
+
+    /// Standard deviation of a direction's phase, in radians, between devices whose inputs lie apart by these standard deviations.
+    pub fn swing(&self, direction: usize, spreads: impl Iterator<Item = f64>) -> f64 {
+        let turns = |of: &[[f32; LANES]; FREQUENCIES / LANES]| f64::from(of[direction / LANES][direction % LANES]);
+        let phase = self.turns.iter().zip(spreads).map(|(of, spread)| 2.0 * core::f64::consts::PI * turns(of) * spread);
+        libm::sqrt(phase.map(|phase| phase * phase).sum())
     }
 }
 

@@ -16,6 +16,7 @@ mod ingest;
 mod paths;
 mod performance;
 mod sim;
+mod spool;
 mod tidy;
 
 #[global_allocator]

@@ -445,6 +445,7 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
         stream: Stream(i as u64 + 1),
         window_samples_max: 1_000_000,
         spool_frames_max: 2_000,
+        spool_commit_ms: 5_000,
         labels_samples_max: 10_000,
         proof: Proof { trial: 20, commit: 20 },
     };

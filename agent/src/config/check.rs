@@ -82,6 +82,12 @@ impl Checker<'_> {
                 SPOOL_FRAMES_MIN,
                 SPOOL_FRAMES_MAX,
             )?,
+            spool_commit_ms: self.between(
+                "spool.commit_ms",
+                raw.spool.commit_ms.unwrap_or(SPOOL_COMMIT_MS),
+                1,
+                SPOOL_COMMIT_MS_MAX,
+            )?,
             labels_samples_max: self.between(
                 "labels.samples_max",
                 raw.labels.samples_max.unwrap_or(labels::SAMPLES_DEFAULT),

@@ -80,6 +80,7 @@ pub(super) struct RawTrial {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSpool {
     pub(super) frames_max: Option<u32>,
+    pub(super) commit_ms: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]

@@ -7,18 +7,21 @@
 use super::clock::Clock;
 use super::jobs::{self, Done, JOBS_MAX, Job};
 use super::mqtt::{LinkEvent, LinkPublish};
+use super::report::{Hooks, Report};
 use super::source::{self, Fed, Feed};
+use super::spool_dir::{self, Writer};
 use super::start::{self, StartError, Started};
-use crate::agent::{self, Agent, Input, MessagesRefused, Publish, Sample, Settings};
+use crate::agent::{self, Agent, Input, Publish, Sample, Settings};
 use crate::config::Config;
 use crate::inference::Model;
 use crate::slot::{Action, Proof};
 use crate::source::{Chunk, SourceError, Wanted};
-use driftline_shared::units::{Name, ReleaseId, Stream};
-use driftline_shared::wire::messages::Ledger;
+use crate::spool::journal::Entry;
+use driftline_shared::units::{ReleaseId, Stream};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -33,64 +36,12 @@ const FINISH: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_millis(1_500);
 /// The link gets so long to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(400);
+/// The last windows get so long to reach the disk.
+const SYNCED: Duration = Duration::from_millis(300);
 /// The thread shows that it lives at least so often.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Pause before room on a full link is looked for again, should its signal be missed.
 const BLOCKED: Duration = Duration::from_millis(100);
-
-/// What others see and touch while an agent runs.
-#[derive(Debug, Clone, Default)]
-pub struct Hooks {
-    /// Switches the pump simulator's sensor fault on.
-    pub fault: Arc<AtomicBool>,
-    /// Numbers that are kept up to date.
-    pub counters: Arc<Counters>,
-}
-
-/// Numbers of a running agent.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Samples taken.
-    pub samples: AtomicU64,
-    /// Windows closed.
-    pub windows_closed: AtomicU64,
-    /// Windows acknowledged.
-    pub windows_acknowledged: AtomicU64,
-    /// The release that answers, as [`ReleaseId`]; 0 for none.
-    pub release: AtomicU64,
-    /// Whether the link is up.
-    pub up: AtomicBool,
-    /// Grows while the thread lives.
-    pub heartbeat: AtomicU64,
-}
-
-/// How an agent ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Its account.
-    pub ledger: Ledger,
-    /// Messages from outside that were no use.
-    pub messages_refused: MessagesRefused,
-    /// Model and release that answered last.
-    pub release: Option<(Name, Name, ReleaseId)>,
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let l = &self.ledger;
-        write!(
-            f,
-            "{} samples taken: {} in windows, {} refused; {} windows closed: {} acknowledged, {} evicted, {} not delivered",
-            l.samples_taken,
-            l.samples_in_windows,
-            l.samples_refused,
-            l.windows_closed,
-            l.windows_acknowledged,
-            l.windows_evicted,
-            l.windows_waiting
-        )
-    }
-}
 
 /// Why an agent could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -141,12 +92,23 @@ pub async fn start(
         stream: Stream(stream),
         window_samples_max: config.window_samples_max,
         spool_frames_max: config.spool_frames_max,
+        spool_commit_ms: config.spool_commit_ms / 2,
         labels_samples_max: config.labels_samples_max,
         proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
     };
     let (model, profile) = active.unzip();
     let mut clock = Clock::start();
-    let agent = Agent::new(clock.now(), settings, file.clone(), profile);
+    let mut agent = Agent::new(clock.now(), settings, file.clone(), profile);
+    let dir = config.data_dir.join("spool");
+    // Half of the time until windows have a number, half until they are written.
+    let delay = Duration::from_millis(u64::from(config.spool_commit_ms / 2));
+    let opened = tokio::task::spawn_blocking(move || spool_dir::start(&dir, Stream(stream), delay)).await;
+    let (spool, found) = opened.map_err(|_| RunError::Thread)?.map_err(refused("a thread"))?;
+    agent.durable(found.streams);
+    match agent.ledger().windows_waiting {
+        0 => {}
+        n => tracing::info!("{n} windows of earlier starts wait in the spool"),
+    }
 
     let (publish, publishes) = mpsc::channel(PUBLISHES_MAX);
     let (event_tx, events) = mpsc::channel(EVENTS_MAX);
@@ -178,6 +140,8 @@ pub async fn start(
         events,
         jobs: job_tx,
         done,
+        spool,
+        behind: VecDeque::new(),
         stopped,
         hooks,
         config: config.clone(),
@@ -226,6 +190,9 @@ struct Worker {
     events: mpsc::Receiver<LinkEvent>,
     jobs: mpsc::Sender<Job>,
     done: mpsc::Receiver<Done>,
+    spool: Writer,
+    /// What the spool's thread had no room for.
+    behind: VecDeque<Entry>,
     stopped: watch::Receiver<bool>,
     hooks: Hooks,
     config: Arc<Config>,
@@ -250,6 +217,7 @@ impl Worker {
         self.start_source();
         loop {
             self.act();
+            self.spool();
             let blocked = self.publish_what_is_due();
             self.count();
             if self.is_over() {
@@ -273,10 +241,13 @@ impl Worker {
             }
         }
         self.goodbye();
-        match self.source_error.take() {
+        self.spool();
+        let ended = match self.source_error.take() {
             Some(error) => Err(error.into()),
             None => Ok(self.report()),
-        }
+        };
+        self.spool.finish(SYNCED);
+        ended
     }
 
     fn handle(&mut self, input: Input<'_>) {
@@ -311,6 +282,16 @@ impl Worker {
                     self.log_release("stays");
                     self.job(Job::Tidy);
                 }
+            }
+        }
+    }
+
+    /// Hands what is to be put on the disk to the thread that does.
+    fn spool(&mut self) {
+        while let Some(entry) = self.behind.pop_front().or_else(|| self.agent.poll_entry()) {
+            if let Err(entry) = self.spool.give(entry) {
+                self.behind.push_front(entry);
+                break;
             }
         }
     }

@@ -13,5 +13,7 @@ pub(crate) mod link;
 pub mod log;
 pub mod mqtt;
 pub mod record;
+pub mod report;
 pub mod source;
+pub mod spool_dir;
 pub(crate) mod start;

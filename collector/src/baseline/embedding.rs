@@ -3,7 +3,7 @@
 use super::variation::{self, BLOCKS_FEW, Order};
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::scores::Sum;
-use driftline_shared::embedding::{COORDINATES, Embedded, Embedding, Frequencies, ONE};
+use driftline_shared::embedding::{COORDINATES, Embedded, Embedding, FREQUENCIES, Frequencies, ONE};
 use driftline_shared::joint::Joint;
 
 /// Rows whose distances set the kernel's width, evenly spread over the table.
@@ -43,11 +43,11 @@ pub fn fit(
     let mut embedded = Embedded {
         bandwidth,
         rows: all.n(),
-        omega: watched.iter().filter(|f| f.unwatched.is_none()).map(FeatureBaseline::spread).fold(0.0, f64::max),
         tolerance,
         means: (0..COORDINATES).map(|at| (mean(at) / f64::from(ONE)) as f32).collect(),
         sds: (0..COORDINATES).map(|at| (sd(at) / f64::from(ONE)) as f32).collect(),
         phi: (0..COORDINATES).map(|_| 1.0).collect(),
+        omega: (0..COORDINATES).map(|at| omega(&frequencies, watched, &mean, &sd, at)).collect(),
     };
     if !independent {
         let blocks = order.blocks(rows.len(), window);
@@ -71,6 +71,21 @@ pub fn fit(
             .collect();
     }
     embedded.is_possible().then_some(embedded)
+}
+
+/// How much a coordinate differs between healthy devices: a device whose inputs lie a little off turns every phase a little, and the
+/// mean cosine moves by that times the mean sine, and the other way round.
+fn omega(
+    frequencies: &Frequencies,
+    watched: &[FeatureBaseline],
+    mean: &impl Fn(usize) -> f64,
+    sd: &impl Fn(usize) -> f64,
+    at: usize,
+) -> f32 {
+    let spread = |f: &FeatureBaseline| if f.unwatched.is_none() { f.spread() } else { 0.0 };
+    let swing = frequencies.swing(at % FREQUENCIES, watched.iter().map(spread));
+    let other = (at + FREQUENCIES) % COORDINATES;
+    if sd(at) > 0.0 { (swing * mean(other).abs() / sd(at)) as f32 } else { 0.0 }
 }
 
 /// sqrt of half the median squared distance between standardised rows, the width that Evidently's MMD has, too.

@@ -13,7 +13,8 @@ use super::table::Table;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, TrialConfig};
-use driftline_agent::io::driver::{self, Hooks};
+use driftline_agent::io::driver;
+use driftline_agent::io::report::Hooks;
 use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
 use driftline_collector::baseline::Options;
 use driftline_collector::config::{Config, Mqtt};
@@ -163,6 +164,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
         labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
         spool_frames_max: 2_000,
+        spool_commit_ms: 5_000,
     }
 }
 

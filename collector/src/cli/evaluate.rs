@@ -23,6 +23,8 @@ pub enum Part {
     Delay,
     /// Whether the right device, site or fleet is named
     Attribution,
+    /// Readings that go together in another way
+    Together,
     /// A month of a whole fleet
     Fleet,
 }
@@ -78,10 +80,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut tables: Vec<Table> = Vec::new();
     if wanted(Part::Null) {
         tables.push(null::table(size, &done));
-        tables.push(together::null(size, &done));
     }
     if wanted(Part::Delay) {
         tables.extend(delay::tables(size, args.tolerance, &done));
+    }
+    if wanted(Part::Together) {
+        tables.push(together::null(size, &done));
         tables.push(together::delays(size, &done));
     }
     if wanted(Part::Attribution) {

@@ -160,14 +160,16 @@ impl Design {
     /// embedding sums many samples and the tilt is small.
     pub fn of_embedding(embedded: &Embedded, group: usize, at: Circumstances) -> Self {
         let mut design = Self::empty();
-        let offset = embedded.omega / sqrt(at.devices.max(1.0));
         for coordinate in GROUP * group..GROUP * (group + 1) {
             let family = Family::Embedding(coordinate as u8);
             let phi = embedded.phi.get(coordinate).map_or(1.0, |&phi| f64::from(phi).max(1.0));
-            let prior = phi / f64::from(embedded.rows.max(1)) + offset * offset;
-            let tau = REFERENCE_Z * sqrt(1.0 / (1.0 / prior + at.own / phi)) + embedded.tolerance;
+            let omega = embedded.omega.get(coordinate).map_or(0.0, |&omega| f64::from(omega));
+            let prior = phi / f64::from(embedded.rows.max(1)) + omega * omega / at.devices.max(1.0);
+            // Of so many coordinates the furthest counts, and it is learned in a few embeddings.
+            let z = reach(1.0, at.features + 1);
+            let tau = z * sqrt(1.0 / (1.0 / prior + at.own / phi)) + embedded.tolerance;
             let first = design.components.len();
-            let reach = reach(prior, at.features + 1);
+            let reach = z * sqrt(prior);
             let mut frame = Frame { family, phi, tau, prior, reach, first, falls: first, end: first };
             if embedded.sds.get(coordinate).is_some_and(|&sd| sd >= EMBEDDED_SD_MIN) {
                 let shift = sqrt(2.0 * SMALLEST.0 * phi / (at.n.max(1.0) * EMBEDDINGS));

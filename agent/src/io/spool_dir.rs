@@ -1,0 +1,171 @@
+//! The spool's directory, and the thread that writes to it, so that inference never waits for the disk.
+//!
+//! What comes within some seconds shares a write, and what the collector acknowledges within them is never written: with a link that
+//! works hardly anything is. A disk that refuses is tried again; until it works frames are in
+//! memory alone, which is said once.
+
+use super::bundle_dir::sync_dir;
+use crate::spool::journal::{Entry, Files, Found, Journal};
+use driftline_shared::units::Stream;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Entries on their way to the thread.
+const ENTRIES_MAX: usize = 256;
+/// A disk that refused is tried again after so long.
+const RETRY: Duration = Duration::from_secs(5);
+/// Largest file that is read back: a segment has a megabyte and at most a frame more.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// One directory.
+#[derive(Debug)]
+pub struct SpoolDir {
+    dir: PathBuf,
+    /// The file that was written last, open.
+    open: Option<(String, File)>,
+}
+
+impl SpoolDir {
+    /// The directory, which is made when it is not there.
+    pub fn new(dir: &Path) -> Self {
+        if let Err(e) = fs::create_dir_all(dir) {
+            tracing::warn!(
+                "the spool's directory {} cannot be made ({e}): windows are kept in memory alone",
+                dir.display()
+            );
+        }
+        Self { dir: dir.into(), open: None }
+    }
+
+    fn file(&mut self, name: &str) -> io::Result<&mut File> {
+        if self.open.as_ref().is_none_or(|(open, _)| open != name) {
+            let file = OpenOptions::new().create(true).append(true).open(self.dir.join(name))?;
+            self.open = Some((name.to_owned(), file));
+        }
+        self.open.as_mut().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Files for SpoolDir {
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.collect())
+    }
+
+    fn read(&mut self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.dir.join(name))?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.file(name)?.write_all(bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.file(name)?.sync_data()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.open = None;
+        fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.open = None;
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        sync_dir(&self.dir)
+    }
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    entries: SyncSender<Entry>,
+    ended: Receiver<()>,
+}
+
+/// Reads what is there and starts the thread, which writes what came within `delay` together.
+pub fn start(dir: &Path, live: Stream, delay: Duration) -> io::Result<(Writer, Found)> {
+    let (journal, found) = Journal::open(SpoolDir::new(dir), live);
+    for sentence in &found.strange {
+        tracing::warn!("spool: {sentence}");
+    }
+    if found.corrupt > 0 {
+        tracing::warn!(
+            "the spool is damaged in {} places: what stood there is reported to the collector as lost, the rest is delivered",
+            found.corrupt
+        );
+    }
+    let (entries, inbox) = sync_channel(ENTRIES_MAX);
+    let (end, ended) = sync_channel(1);
+    let shown = dir.to_owned();
+    std::thread::Builder::new().name("spool".into()).spawn(move || {
+        write(journal, &inbox, delay, &shown);
+        let _ = end.send(());
+    })?;
+    Ok((Writer { entries, ended }, found))
+}
+
+impl Writer {
+    /// Hands over an entry; gives it back when the thread is behind.
+    pub fn give(&self, entry: Entry) -> Result<(), Entry> {
+        self.entries.try_send(entry).map_err(|error| match error {
+            TrySendError::Full(entry) | TrySendError::Disconnected(entry) => entry,
+        })
+    }
+
+    /// Waits until everything is written, at most so long.
+    pub fn finish(self, patience: Duration) {
+        drop(self.entries);
+        let _ = self.ended.recv_timeout(patience);
+    }
+}
+
+fn write(mut journal: Journal<SpoolDir>, inbox: &Receiver<Entry>, delay: Duration, dir: &Path) {
+    let mut refused = false;
+    // When what waits is to be written.
+    let mut due: Option<Instant> = None;
+    loop {
+        let entry = match due {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match entry {
+            Ok(entry) => journal.take(entry),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if Instant::now() < *due.get_or_insert_with(|| Instant::now() + delay) {
+            continue;
+        }
+        let result = journal.commit();
+        said(refused, &result, dir);
+        refused = result.is_err();
+        due = refused.then(|| Instant::now() + RETRY);
+    }
+    said(refused, &journal.close(), dir);
+    if journal.unsaved() > 0 {
+        tracing::warn!("{} frames were never written to the spool", journal.unsaved());
+    }
+}
+
+/// Says that the disk refuses, and that it works again, once each.
+fn said(refused: bool, result: &io::Result<()>, dir: &Path) {
+    match result {
+        Err(e) if !refused => {
+            let dir = dir.display();
+            tracing::warn!(
+                "the spool in {dir} cannot be written ({e}): windows are kept in memory until it can; make room or check the disk"
+            );
+        }
+        Ok(()) if refused => tracing::info!("the spool in {} is written again", dir.display()),
+        _ => {}
+    }
+}

@@ -1,0 +1,177 @@
+//! A disk in memory whose power can be cut after any operation, and which can refuse.
+//!
+//! What a cut leaves is what the promises of POSIX allow: of a file everything up to its last sync, and of what was added since a
+//! part, or zeros in its place; names, renames and removals since the last sync of the directory in any selection.
+
+use super::journal::Files;
+use driftline_shared::random::Random;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// An operation that changes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    Append(String, Vec<u8>),
+    Sync(String),
+    Rename(String, String),
+    Remove(String),
+    SyncNames,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    log: Vec<Op>,
+    files: BTreeMap<String, Vec<u8>>,
+    refuses: bool,
+}
+
+/// A directory; clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct FaultFs(Rc<RefCell<State>>);
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    bytes: Vec<u8>,
+    synced: usize,
+}
+
+/// A change of names that is not synced.
+enum Name {
+    Create(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+impl FaultFs {
+    /// What was done.
+    pub fn log(&self) -> Vec<Op> {
+        self.0.borrow().log.clone()
+    }
+
+    /// Whether to refuse; a refused addition leaves half of itself.
+    pub fn fail(&self, refuses: bool) {
+        self.0.borrow_mut().refuses = refuses;
+    }
+
+    /// One of the disks that a power cut after these operations can leave.
+    pub fn crash(log: &[Op], random: &mut Random) -> Self {
+        let mut inodes: Vec<Inode> = Vec::new();
+        let (mut now, mut durable) = (BTreeMap::<String, usize>::new(), BTreeMap::<String, usize>::new());
+        let mut waiting: Vec<Name> = Vec::new();
+        let change = |names: &mut BTreeMap<String, usize>, name: &Name| match name {
+            Name::Create(name, inode) => {
+                names.insert(name.clone(), *inode);
+            }
+            Name::Rename(from, to) => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+            Name::Remove(name) => {
+                names.remove(name);
+            }
+        };
+        for op in log {
+            match op {
+                Op::Append(name, bytes) => {
+                    let inode = *now.entry(name.clone()).or_insert_with(|| {
+                        waiting.push(Name::Create(name.clone(), inodes.len()));
+                        inodes.push(Inode::default());
+                        inodes.len() - 1
+                    });
+                    inodes[inode].bytes.extend(bytes);
+                }
+                Op::Sync(name) => {
+                    let inode = &mut inodes[now[name]];
+                    inode.synced = inode.bytes.len();
+                }
+                Op::Rename(from, to) => {
+                    let name = Name::Rename(from.clone(), to.clone());
+                    change(&mut now, &name);
+                    waiting.push(name);
+                }
+                Op::Remove(name) => {
+                    let name = Name::Remove(name.clone());
+                    change(&mut now, &name);
+                    waiting.push(name);
+                }
+                Op::SyncNames => {
+                    waiting.drain(..).for_each(|name| change(&mut durable, &name));
+                }
+            }
+        }
+        let all = random.unit() < 0.3;
+        waiting.iter().filter(|_| all || random.unit() < 0.5).for_each(|name| change(&mut durable, name));
+        let left = |inode: &Inode, random: &mut Random| {
+            let added = inode.bytes.len() - inode.synced;
+            let kept = inode.synced + (random.unit() * (added + 1) as f64) as usize;
+            let mut bytes = inode.bytes[..kept.min(inode.bytes.len())].to_vec();
+            if random.unit() < 0.3 {
+                // The size was written and the data was not.
+                let zeros = bytes.len() - inode.synced;
+                bytes.truncate(inode.synced);
+                bytes.extend(vec![0; zeros]);
+            }
+            bytes
+        };
+        let files = durable.into_iter().map(|(name, inode)| (name, left(&inodes[inode], random))).collect();
+        Self(Rc::new(RefCell::new(State { files, ..State::default() })))
+    }
+
+    fn act(&self, op: Op) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if state.refuses {
+            if let Op::Append(name, bytes) = &op {
+                let half = bytes[..bytes.len() / 2].to_vec();
+                state.files.entry(name.clone()).or_default().extend(&half);
+                state.log.push(Op::Append(name.clone(), half));
+            }
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        match &op {
+            Op::Append(name, bytes) => state.files.entry(name.clone()).or_default().extend(bytes),
+            Op::Rename(from, to) => {
+                let bytes = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+                state.files.insert(to.clone(), bytes);
+            }
+            Op::Remove(name) => {
+                state.files.remove(name).ok_or(io::ErrorKind::NotFound)?;
+            }
+            Op::Sync(_) | Op::SyncNames => {}
+        }
+        state.log.push(op);
+        Ok(())
+    }
+}
+
+impl Files for FaultFs {
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        Ok(self.0.borrow().files.keys().cloned().collect())
+    }
+
+    fn read(&mut self, name: &str) -> io::Result<Vec<u8>> {
+        self.0.borrow().files.get(name).cloned().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.act(Op::Append(name.into(), bytes.into()))
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.act(Op::Sync(name.into()))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.act(Op::Rename(from.into(), to.into()))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.act(Op::Remove(name.into()))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        self.act(Op::SyncNames)
+    }
+}

@@ -1,0 +1,533 @@
+//! Puts numbered frames on the disk, and gets them back after a restart.
+//!
+//! Every start has a stream of its own, so no number is ever given twice, whatever of the last start was lost. A stream is a row of
+//! append-only segments `<stream>-<index>.seg` ([`super::record`]) and a cursor `<stream>.ack`, the number up to which the collector has
+//! stored everything. A batch of frames is one write and one sync. Nothing is ever cut or written over; a segment is removed once every
+//! record in it is acknowledged and the cursor that says so is on the disk.
+//!
+//! When a write fails the segment is left as it is, and what was to be written waits and goes to a new segment at the next try.
+
+use super::record::{self, NoSegment, Record};
+use crc::{CRC_32_ISCSI, Crc};
+use driftline_shared::units::Stream;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+/// Segments grow to about this size.
+const SEGMENT_BYTES: usize = 1 << 20;
+/// The cursor is written when so many numbers were acknowledged since, or when it lets a segment go. What was acknowledged and is not
+/// in it is sent once more after a restart, and known by its number.
+const CURSOR_EVERY: u64 = 256;
+/// Frames that wait for a disk that refuses; the oldest give way, and are then in memory alone.
+pub const PENDING_MAX: usize = 50_000;
+/// Files of a directory that are looked at.
+const FILES_MAX: usize = 10_000;
+const CURSOR_BYTES: usize = 20;
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// The disk, as far as the spool needs it: one directory.
+pub trait Files {
+    /// Names in the directory.
+    fn list(&mut self) -> io::Result<Vec<String>>;
+    /// A whole file.
+    fn read(&mut self, name: &str) -> io::Result<Vec<u8>>;
+    /// Adds to a file's end; makes it when it is not there.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was added last.
+    fn sync(&mut self, name: &str) -> io::Result<()>;
+    /// Gives a file another name, in the place of what had it.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Makes names, renames and removals last.
+    fn sync_names(&mut self) -> io::Result<()>;
+}
+
+/// Something to be put on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A frame or gap.
+    Keep(Stream, Record),
+    /// The collector has stored every number up to this one.
+    Stored(Stream, u64),
+}
+
+/// A stream of an earlier start, and what of it the collector has not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The stream.
+    pub stream: Stream,
+    /// Every number up to this one is acknowledged.
+    pub after: u64,
+    /// Frames and gaps, ascending; a number that is missing between them was damaged.
+    pub records: Vec<Record>,
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Streams with something left to deliver.
+    pub streams: Vec<Recovered>,
+    /// Damaged places between sound records.
+    pub corrupt: u32,
+    /// Files with a torn end: the power went while they were written.
+    pub torn: u32,
+    /// Files that are not this program's, or of a later version, with a sentence each. They stay where they are.
+    pub strange: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Segments on the disk with the highest number in each, by index.
+    segments: BTreeMap<u32, u64>,
+    /// What the cursor on the disk says.
+    cursor: u64,
+    acknowledged: u64,
+}
+
+/// The journal of one directory.
+#[derive(Debug)]
+pub struct Journal<F> {
+    files: F,
+    live: Stream,
+    lines: BTreeMap<Stream, Line>,
+    /// Index of the live stream's open segment, and its bytes; `None` before the first, and after a failure.
+    open: Option<(u32, usize)>,
+    next_index: u32,
+    pending: VecDeque<Entry>,
+    /// Frames that gave way in a full queue.
+    unsaved: u64,
+    segment_bytes: usize,
+    scratch: Vec<u8>,
+}
+
+fn segment_name(stream: Stream, index: u32) -> String {
+    format!("{:016x}-{index:06}.seg", stream.0)
+}
+
+fn cursor_name(stream: Stream) -> String {
+    format!("{:016x}.ack", stream.0)
+}
+
+fn parse_name(name: &str) -> Option<(Stream, Option<u32>)> {
+    let hex = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Stream);
+    if let Some(stem) = name.strip_suffix(".ack") {
+        return Some((hex(stem)?, None));
+    }
+    let (stream, index) = name.strip_suffix(".seg")?.split_once('-')?;
+    Some((hex(stream)?, Some(index.parse().ok()?)))
+}
+
+fn cursor_bytes(stream: Stream, through: u64) -> [u8; CURSOR_BYTES] {
+    let mut bytes = [0; CURSOR_BYTES];
+    bytes[..8].copy_from_slice(&stream.0.to_le_bytes());
+    bytes[8..16].copy_from_slice(&through.to_le_bytes());
+    let check = CRC.checksum(&bytes[..16]);
+    bytes[16..].copy_from_slice(&check.to_le_bytes());
+    bytes
+}
+
+fn parse_cursor(stream: Stream, bytes: &[u8]) -> Option<u64> {
+    let through = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    (bytes == cursor_bytes(stream, through)).then_some(through)
+}
+
+impl<F: Files> Journal<F> {
+    /// Reads what earlier starts left. Damage never stops a start; a directory that cannot be listed is an empty one, and writing to
+    /// it will say why.
+    pub fn open(mut files: F, live: Stream) -> (Self, Found) {
+        let mut found = Found::default();
+        let mut lines: BTreeMap<Stream, Line> = BTreeMap::new();
+        let mut records: BTreeMap<Stream, BTreeMap<u64, Record>> = BTreeMap::new();
+        let mut names = files.list().unwrap_or_default();
+        names.truncate(FILES_MAX);
+        // Later segments after earlier ones: of two records of one number the later one counts.
+        names.sort();
+        for name in &names {
+            match parse_name(name) {
+                Some((stream, None)) => {
+                    let through = files.read(name).ok().and_then(|bytes| parse_cursor(stream, &bytes));
+                    let line = lines.entry(stream).or_default();
+                    // Without a cursor everything is sent again, and known by its number.
+                    (line.cursor, line.acknowledged) = (through.unwrap_or(0), through.unwrap_or(0));
+                }
+                Some((stream, Some(index))) => {
+                    let bytes = match files.read(name) {
+                        Ok(bytes) => bytes,
+                        Err(e) => {
+                            found.strange.push(format!("{name} cannot be read ({e}): its windows stay on the disk"));
+                            continue;
+                        }
+                    };
+                    let line = lines.entry(stream).or_default();
+                    match record::read(&bytes) {
+                        Ok((of, segment)) if of == stream => {
+                            found.corrupt += segment.corrupt;
+                            found.torn += u32::from(segment.torn);
+                            let most = segment.records.iter().map(|r| r.hi).max().unwrap_or(0);
+                            line.segments.insert(index, most);
+                            let kept = records.entry(stream).or_default();
+                            for record in segment.records {
+                                kept.retain(|_, known| known.lo < record.lo || known.hi > record.hi);
+                                kept.insert(record.lo, record);
+                            }
+                        }
+                        Err(NoSegment::Torn) => {
+                            found.torn += 1;
+                            line.segments.insert(index, 0);
+                        }
+                        Err(NoSegment::Newer) => found.strange.push(format!(
+                            "{name} was written by a later version of the agent: it is left alone, update the agent to deliver it"
+                        )),
+                        Ok(_) | Err(NoSegment::Foreign) => {
+                            found.strange.push(format!("{name} is no part of this spool: it is left alone, remove it if nobody needs it"));
+                        }
+                    }
+                }
+                None if name.ends_with(".new") => {
+                    // A cursor that was not renamed in time.
+                    let _ = files.remove(name);
+                }
+                None => found.strange.push(format!("{name} is no part of this spool: it is left alone")),
+            }
+        }
+        for (stream, line) in &lines {
+            let left = records.remove(stream).unwrap_or_default();
+            let records: Vec<Record> = left.into_values().filter(|r| r.hi > line.cursor).collect();
+            if !records.is_empty() {
+                found.streams.push(Recovered { stream: *stream, after: line.cursor, records });
+            }
+        }
+        lines.entry(live).or_default();
+        let mut journal = Self {
+            files,
+            live,
+            lines,
+            open: None,
+            next_index: 0,
+            pending: VecDeque::new(),
+            unsaved: 0,
+            segment_bytes: SEGMENT_BYTES,
+            scratch: Vec::new(),
+        };
+        let delivered: Vec<Stream> = journal.lines.keys().copied().collect();
+        for stream in delivered {
+            if stream != live && !found.streams.iter().any(|r| r.stream == stream) {
+                // Nothing is lost when this fails: the next start finds it again.
+                let _ = journal.forget(stream);
+            }
+        }
+        (journal, found)
+    }
+
+    /// Takes entries, to be written by the next [`Journal::commit`]. A frame that is acknowledged before that is not written at all.
+    pub fn take(&mut self, entry: Entry) {
+        if let Entry::Stored(stored, through) = entry {
+            self.pending.retain(|entry| match entry {
+                Entry::Keep(stream, record) => *stream != stored || record.hi > through,
+                Entry::Stored(stream, earlier) => *stream != stored || *earlier > through,
+            });
+        }
+        if self.pending.len() >= PENDING_MAX {
+            self.unsaved += u64::from(matches!(self.pending.pop_front(), Some(Entry::Keep(..))));
+        }
+        self.pending.push_back(entry);
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_dirty(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Frames that were never written because the disk refused for too long.
+    pub fn unsaved(&self) -> u64 {
+        self.unsaved
+    }
+
+    /// Writes what was taken: when this returns, frames survive a power cut. After an error everything still waits.
+    pub fn commit(&mut self) -> io::Result<()> {
+        while self.pending.iter().any(|entry| matches!(entry, Entry::Keep(..))) {
+            self.write_segment()?;
+        }
+        let mut last = Ok(());
+        for entry in std::mem::take(&mut self.pending) {
+            if let Entry::Stored(stream, through) = entry
+                && let Some(line) = self.lines.get_mut(&stream)
+            {
+                line.acknowledged = line.acknowledged.max(through);
+            }
+        }
+        let streams: Vec<Stream> = self.lines.keys().copied().collect();
+        for stream in streams {
+            if let Err(error) = self.let_go(stream) {
+                last = Err(error);
+            }
+        }
+        last
+    }
+
+    /// Writes everything that is known, for an end in good order.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.commit()?;
+        let behind = |line: &Line| line.acknowledged > line.cursor;
+        let streams: Vec<Stream> =
+            self.lines.iter().filter(|(_, line)| behind(line)).map(|(stream, _)| *stream).collect();
+        streams.into_iter().try_for_each(|stream| self.write_cursor(stream))
+    }
+
+    /// Writes frames up to a segment's size. They leave the queue once they are on the disk.
+    fn write_segment(&mut self) -> io::Result<()> {
+        let fresh = self.open.is_none_or(|(_, bytes)| bytes >= self.segment_bytes);
+        let (index, mut size) = match self.open.take() {
+            Some(open) if !fresh => open,
+            _ => (self.next_index, 0),
+        };
+        self.next_index = self.next_index.max(index + 1);
+        self.scratch.clear();
+        if size == 0 {
+            self.scratch.extend(record::head(self.live));
+        }
+        let (mut highest, mut taken) = (0, 0);
+        for entry in &self.pending {
+            if size + self.scratch.len() >= self.segment_bytes {
+                break;
+            }
+            taken += 1;
+            if let Entry::Keep(stream, record) = entry
+                && *stream == self.live
+            {
+                record.write(&mut self.scratch);
+                highest = highest.max(record.hi);
+            }
+        }
+        let name = segment_name(self.live, index);
+        // Whatever happens now, the file may be there with some of it.
+        let line = self.lines.entry(self.live).or_default();
+        let known = line.segments.entry(index).or_default();
+        *known = highest.max(*known);
+        self.files.append(&name, &self.scratch)?;
+        self.files.sync(&name)?;
+        if size == 0 {
+            self.files.sync_names()?;
+        }
+        size += self.scratch.len();
+        self.open = Some((index, size));
+        // Acknowledgements among them are kept for the end of the commit.
+        let written: Vec<Entry> = self.pending.drain(..taken).collect();
+        let stored = written.into_iter().filter(|entry| matches!(entry, Entry::Stored(..)));
+        stored.for_each(|entry| self.pending.push_back(entry));
+        Ok(())
+    }
+
+    /// Writes the cursor and removes segments when it is time.
+    fn let_go(&mut self, stream: Stream) -> io::Result<()> {
+        let Some(line) = self.lines.get(&stream) else { return Ok(()) };
+        let open = self.open.filter(|_| stream == self.live).map(|(index, _)| index);
+        let acknowledged = line.acknowledged;
+        let done: Vec<u32> =
+            line.segments.iter().filter(|(i, hi)| **hi <= acknowledged && Some(**i) != open).map(|(i, _)| *i).collect();
+        if acknowledged > line.cursor && (!done.is_empty() || acknowledged - line.cursor >= CURSOR_EVERY) {
+            self.write_cursor(stream)?;
+        }
+        for index in done {
+            self.files.remove(&segment_name(stream, index))?;
+            self.lines.entry(stream).or_default().segments.remove(&index);
+        }
+        let empty = self.lines.get(&stream).is_some_and(|line| line.segments.is_empty());
+        if empty && stream != self.live { self.forget(stream) } else { Ok(()) }
+    }
+
+    /// Puts the cursor on the disk: written beside, synced, renamed.
+    fn write_cursor(&mut self, stream: Stream) -> io::Result<()> {
+        let Some(line) = self.lines.get_mut(&stream) else { return Ok(()) };
+        let (name, new) = (cursor_name(stream), format!("{:016x}.new", stream.0));
+        // A leftover of a failed try would be added to.
+        let _ = self.files.remove(&new);
+        self.files.append(&new, &cursor_bytes(stream, line.acknowledged))?;
+        self.files.sync(&new)?;
+        self.files.rename(&new, &name)?;
+        self.files.sync_names()?;
+        line.cursor = line.acknowledged;
+        Ok(())
+    }
+
+    /// Removes what is left of a stream that is delivered: the cursor last, since without it segments would be sent again.
+    fn forget(&mut self, stream: Stream) -> io::Result<()> {
+        let Some(line) = self.lines.get(&stream) else { return Ok(()) };
+        for index in line.segments.keys() {
+            self.files.remove(&segment_name(stream, *index))?;
+        }
+        self.files.sync_names()?;
+        match self.files.remove(&cursor_name(stream)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        self.lines.remove(&stream);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fault::{FaultFs, Op};
+    use super::*;
+    use driftline_shared::random::Random;
+    use driftline_shared::units::WallMs;
+    use std::collections::BTreeSet;
+
+    fn record(n: u64) -> Record {
+        let bytes = (0..200 + n % 300).map(|i| (i * 31 + n) as u8).collect::<Vec<_>>();
+        Record { lo: n, hi: n, windows: 1, closed: WallMs(n), bytes: bytes.into() }
+    }
+
+    /// With segments of about ten records.
+    fn open(files: FaultFs, live: u64) -> (Journal<FaultFs>, Found) {
+        let (mut journal, found) = Journal::open(files, Stream(live));
+        journal.segment_bytes = 4_096;
+        (journal, found)
+    }
+
+    fn left(found: &Found) -> BTreeSet<(u64, u64)> {
+        found.streams.iter().flat_map(|s| s.records.iter().map(|r| (s.stream.0, r.lo))).collect()
+    }
+
+    /// What was promised, by length of the log of operations.
+    #[derive(Default)]
+    struct Promise {
+        durable: Vec<(usize, (u64, u64))>,
+        acknowledged: Vec<(usize, (u64, u64))>,
+    }
+
+    /// Three starts of an agent that keeps frames and has some acknowledged: the log and the promises.
+    fn script(seed: u64, sink: &FaultFs) -> Promise {
+        let mut random = Random::new(seed);
+        let mut promise = Promise::default();
+        let mut next: u64;
+        for start in 1..=3u64 {
+            let (mut journal, found) = open(sink.clone(), start);
+            let mut old: Vec<(u64, u64)> = left(&found).into_iter().collect();
+            next = 1;
+            let mut acknowledged = 0;
+            for _ in 0..12 {
+                let many = 1 + random.bits() % 40;
+                let kept: Vec<u64> = (next..next + many).collect();
+                next += many;
+                kept.iter().for_each(|&n| journal.take(Entry::Keep(Stream(start), record(n))));
+                if random.unit() < 0.5 && acknowledged < next - 1 {
+                    let through = acknowledged + 1 + random.bits() % (next - 1 - acknowledged);
+                    journal.take(Entry::Stored(Stream(start), through));
+                    // The collector knows from now on, whatever becomes of our disk.
+                    let at = sink.log().len();
+                    promise.acknowledged.extend((acknowledged + 1..=through).map(|n| (at, (start, n))));
+                    acknowledged = through;
+                }
+                if random.unit() < 0.3 && !old.is_empty() {
+                    let (stream, n) = old.remove(0);
+                    journal.take(Entry::Stored(Stream(stream), n));
+                    promise.acknowledged.push((sink.log().len(), (stream, n)));
+                }
+                if journal.commit().is_ok() {
+                    let at = sink.log().len();
+                    promise.durable.extend(kept.iter().map(|&n| (at, (start, n))));
+                }
+            }
+            if start == 2 {
+                journal.close().expect("a sound disk");
+            }
+        }
+        promise
+    }
+
+    fn check(seed: u64, crash: &FaultFs, promise: &Promise, at: usize) {
+        let (_, found) = open(crash.clone(), 99);
+        let left = left(&found);
+        let acknowledged: BTreeSet<_> =
+            promise.acknowledged.iter().filter(|(n, _)| *n <= at).map(|(_, r)| *r).collect();
+        for (_, kept) in promise.durable.iter().filter(|(n, _)| *n <= at) {
+            assert!(
+                left.contains(kept) || acknowledged.contains(kept),
+                "seed {seed}, {at} operations: {kept:?} is lost"
+            );
+        }
+        for recovered in found.streams.iter().flat_map(|s| &s.records) {
+            assert_eq!(*recovered, record(recovered.lo), "seed {seed}, {at} operations: never written");
+        }
+    }
+
+    #[test]
+    fn no_power_cut_loses_what_was_durable_or_delivers_what_was_not_written() {
+        for seed in 0..3 {
+            let sink = FaultFs::default();
+            let promise = script(seed, &sink);
+            let log = sink.log();
+            assert!(log.len() > 100 && log.iter().any(|op| matches!(op, Op::Remove(_))), "{}", log.len());
+            let mut random = Random::new(seed);
+            for at in 0..=log.len() {
+                for _ in 0..4 {
+                    check(seed, &FaultFs::crash(&log[..at], &mut random), &promise, at);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_disk_that_refuses_loses_nothing_once_it_works_again() {
+        for seed in 0..40 {
+            let sink = FaultFs::default();
+            let mut random = Random::new(seed);
+            let (mut journal, _) = open(sink.clone(), 1);
+            for n in 1..=60 {
+                journal.take(Entry::Keep(Stream(1), record(n)));
+                sink.fail(random.unit() < 0.3);
+                let _ = journal.commit();
+            }
+            sink.fail(false);
+            journal.commit().expect("works again");
+            let (_, found) = open(sink.clone(), 2);
+            assert_eq!(left(&found), (1..=60).map(|n| (1, n)).collect(), "seed {seed}");
+            assert_eq!(found.streams[0].records, (1..=60).map(record).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_leaves_the_disk_and_little_else_is_written() {
+        let sink = FaultFs::default();
+        let (mut journal, _) = open(sink.clone(), 1);
+        let mut payload = 0;
+        for n in 1..=10_000u64 {
+            payload += record(n).bytes.len();
+            journal.take(Entry::Keep(Stream(1), record(n)));
+            journal.take(Entry::Stored(Stream(1), n));
+            if n % 5 == 0 {
+                journal.commit().expect("a sound disk");
+            }
+        }
+        journal.close().expect("a sound disk");
+        assert!(sink.clone().list().expect("a listing").len() <= 3);
+        let written: usize =
+            sink.log().iter().map(|op| if let Op::Append(_, bytes) = op { bytes.len() } else { 0 }).sum();
+        assert!((written as f64) < 1.2 * payload as f64, "{written} for {payload}");
+        let (_, found) = open(sink.clone(), 2);
+        assert_eq!(found, Found::default());
+        assert_eq!(sink.clone().list().expect("a listing"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn strange_files_are_named_and_left_alone() {
+        let mut sink = FaultFs::default();
+        let mut newer = record::head(Stream(5)).to_vec();
+        newer[7] = b'9';
+        sink.append(&segment_name(Stream(5), 0), &newer).expect("kept");
+        sink.append("notes.txt", b"mine").expect("kept");
+        sink.append(&segment_name(Stream(6), 0), b"not a segment, though it is called so").expect("kept");
+        sink.append(&cursor_name(Stream(7)), b"nonsense").expect("kept");
+        let before = sink.list().expect("a listing").len();
+        let (mut journal, found) = open(sink.clone(), 1);
+        assert_eq!(found.strange.len(), 3, "{:?}", found.strange);
+        assert!(found.strange.iter().any(|s| s.contains("later version")));
+        journal.take(Entry::Keep(Stream(1), record(1)));
+        journal.commit().expect("goes on");
+        // The cursor of nothing is gone, and the new segment is there.
+        assert_eq!(sink.list().expect("a listing").len(), before);
+    }
+}
