@@ -57,6 +57,8 @@ struct Line {
     sent: u64,
     /// Where this pass of sending stands.
     cursor: u64,
+    /// Whether this pass has still to say which numbers are behind: a collector with an empty store would wait for them for ever.
+    settles: bool,
 }
 
 /// Windows by what became of them.
@@ -91,7 +93,14 @@ impl Spool {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             closed: WallMs(0),
-            lines: VecDeque::from([Line { stream, records: VecDeque::new(), next: 1, sent: 0, cursor: 1 }]),
+            lines: VecDeque::from([Line {
+                stream,
+                records: VecDeque::new(),
+                next: 1,
+                sent: 0,
+                cursor: 1,
+                settles: false,
+            }]),
             frames: 0,
             kept: 0,
             entries: None,
@@ -104,7 +113,8 @@ impl Spool {
     pub fn durable(&mut self, recovered: Vec<Recovered>) {
         self.entries = Some(VecDeque::new());
         for Recovered { stream, after, records } in recovered {
-            let mut line = Line { stream, records: VecDeque::new(), next: after + 1, sent: 0, cursor: after + 1 };
+            let (next, settles) = (after + 1, after > 0);
+            let mut line = Line { stream, records: VecDeque::new(), next, sent: 0, cursor: next, settles };
             for record in records {
                 if record.hi < line.next {
                     continue;
@@ -181,19 +191,28 @@ impl Spool {
         if live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next) {
             self.number();
         }
-        self.lines.iter_mut().find_map(Line::next_to_send)
+        let at = self.lines.iter().position(Line::is_due)?;
+        let line = &mut self.lines[at];
+        if std::mem::take(&mut line.settles) {
+            let (stream, lowest) = (line.stream, line.lowest());
+            return Some(self.gap(stream, 1, lowest - 1, GapReason::Settled).bytes);
+        }
+        line.next_to_send()
     }
 
     /// Whether [`Spool::next_to_send`] would give something.
     pub fn has_next(&self) -> bool {
         let live = self.live();
-        let numbered = self.lines.iter().any(|line| line.due().is_some());
+        let numbered = self.lines.iter().any(Line::is_due);
         numbered || (live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next))
     }
 
     /// Everything unacknowledged is to be sent again.
     pub fn rewind(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.cursor = line.lowest());
+        for line in &mut self.lines {
+            line.cursor = line.lowest();
+            line.settles = line.cursor > 1;
+        }
     }
 
     /// Whether something was sent and is not acknowledged.
@@ -331,6 +350,11 @@ impl Line {
     fn due(&self) -> Option<usize> {
         let at = self.records.partition_point(|r| r.hi < self.cursor);
         self.records.get(at).filter(|record| self.room_for(record.lo, record.hi)).map(|_| at)
+    }
+
+    /// Whether it has something to send. What is settled is said only before a frame.
+    fn is_due(&self) -> bool {
+        self.due().is_some()
     }
 
     fn next_to_send(&mut self) -> Option<Bytes> {

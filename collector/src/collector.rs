@@ -9,15 +9,15 @@ use crate::device::{DEVICES_MAX, Device, Devices};
 use crate::history::History;
 use crate::incident::Book;
 use crate::ingest::{self, Content, Refusal};
-use crate::ledger::{Admission, Entry, Key};
+use crate::ledger::{Admission, Entry, Key, Ledger};
 use crate::record::{Event, Stored, Write};
 use crate::release::Release;
 use crate::rollout::machine::Rollout;
 use driftline_shared::list::List;
 use driftline_shared::manifest::Digest;
-use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, WallMs};
+use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Stream, WallMs};
 use driftline_shared::window::Window;
-use driftline_shared::wire::messages::{self, Birth, Death, Host, Request, ToDevice};
+use driftline_shared::wire::messages::{self, Birth, Death, GapReason, Host, Request, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, Frame, Kind, Malformed};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,8 +34,6 @@ pub use labels::{LABELS_PER_REQUEST_MAX, LabelsRequest, Queues};
 
 /// Releases of one collector.
 pub const RELEASES_MAX: usize = 1_000;
-/// Streams a device may have in the ledger: each reinstalled spool makes one.
-pub const STREAMS_PER_DEVICE_MAX: usize = 64;
 /// Outputs waiting for the driver; blocks beyond are not sent and asked for again.
 const OUTPUTS_MAX: usize = 100_000;
 /// How often timers are looked at while anything lives.
@@ -152,7 +150,7 @@ pub struct Collector {
     pub(crate) epoch: u64,
     pub(crate) devices: Devices,
     pub(crate) releases: BTreeMap<ReleaseId, Arc<Release>>,
-    ledger: BTreeMap<Key, Entry>,
+    ledger: Ledger,
     pub(crate) panels: BTreeMap<ReleaseId, Panel>,
     pub(crate) history: History,
     pub(crate) book: Book,
@@ -177,7 +175,7 @@ impl Collector {
             epoch: stored.epoch,
             devices: stored.devices.into_iter().collect(),
             releases: BTreeMap::new(),
-            ledger: stored.ledger.into_iter().map(|(device, stream, entry)| ((device, stream), entry)).collect(),
+            ledger: Ledger::restore(stored.ledger),
             panels: BTreeMap::new(),
             history: History::default(),
             book: Book::restore(stored.incidents),
@@ -264,7 +262,7 @@ impl Collector {
         }
         self.write_truths();
         for key in &self.acks {
-            let entry = self.ledger.get(key).copied().unwrap_or_default();
+            let entry = self.ledger.get(key);
             self.writes.push(Write::Ledger { device: key.0.clone(), stream: key.1, entry });
         }
         std::mem::take(&mut self.writes)
@@ -273,7 +271,7 @@ impl Collector {
     /// Tells that everything taken was committed: acknowledgements may go out.
     pub fn committed(&mut self, now: Now) {
         for key in std::mem::take(&mut self.acks) {
-            let through = self.ledger.get(&key).copied().unwrap_or_default().through;
+            let through = self.ledger.get(&key).through;
             let ack = ToDevice::Ack { stream: key.1, through, wall: now.wall };
             self.tell(&key.0, &ack, 0);
         }
@@ -336,7 +334,7 @@ impl Collector {
                 self.refuse(refusal_of(bad.why));
                 // Settle its number, or it would be sent for ever.
                 if let Some((stream, seq)) = bad.number
-                    && self.entry(device, stream).is_some_and(|e| e.admit(seq, bad.crc) == Admission::Accepted)
+                    && self.entry(device, stream).admit(seq, bad.crc) == Admission::Accepted
                 {
                     self.acks.insert((device.clone(), stream));
                 }
@@ -347,16 +345,13 @@ impl Collector {
             }
         };
         let stream = decoded.stream;
-        let Some(entry) = self.entry(device, stream) else {
-            self.counters.frames_refused += 1;
-            return self.refuse(Refusal::Cloned);
-        };
+        let entry = self.entry(device, stream);
         let admission = match &decoded.content {
             Content::Windows(_) => entry.admit(decoded.seq, decoded.crc),
             Content::Gap(gap) => match entry.declare_lost(gap) {
                 Some(0) => Admission::Duplicate,
                 Some(lost) => {
-                    self.counters.frames_lost += lost;
+                    self.counters.frames_lost += if gap.reason == GapReason::Settled { 0 } else { lost };
                     Admission::Accepted
                 }
                 None => Admission::TooFarAhead,
@@ -380,16 +375,13 @@ impl Collector {
         }
     }
 
-    fn entry(&mut self, device: &Name, stream: driftline_shared::units::Stream) -> Option<&mut Entry> {
-        let key = (device.clone(), stream);
-        if !self.ledger.contains_key(&key) {
-            let lo = (device.clone(), driftline_shared::units::Stream(0));
-            let streams = self.ledger.range(lo..).take_while(|(k, _)| k.0 == *device).count();
-            if streams >= STREAMS_PER_DEVICE_MAX {
-                return None;
-            }
+    fn entry(&mut self, device: &Name, stream: Stream) -> &mut Entry {
+        let (entry, gone) = self.ledger.entry(device, stream);
+        if let Some(stream) = gone {
+            self.acks.remove(&(device.clone(), stream));
+            self.writes.push(Write::Forget { device: device.clone(), stream });
         }
-        Some(self.ledger.entry(key).or_default())
+        entry
     }
 
     /// Merges one window of an accepted frame.

@@ -4,8 +4,9 @@
 //! number, in the transaction that stores both. The device keeps at most 60 frames in flight, so a number that is further
 //! than 63 ahead comes from a device that breaks the protocol; it is refused and not acknowledged.
 
-use driftline_shared::units::{Seq, Stream};
-use driftline_shared::wire::messages::Gap;
+use driftline_shared::units::{Name, Seq, Stream};
+use driftline_shared::wire::messages::{Gap, GapReason};
+use std::collections::BTreeMap;
 
 /// One device's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +35,9 @@ pub enum Admission {
     /// Further ahead than any device may be.
     TooFarAhead,
 }
+
+/// Streams kept per device. Every start of an agent has one; the one that was used least lately gives way.
+pub const STREAMS_PER_DEVICE_MAX: usize = 64;
 
 /// Width of the mask in use.
 const AHEAD_MAX: u64 = 63;
@@ -82,7 +86,8 @@ impl Entry {
             }
             self.slide();
         }
-        self.lost += settled;
+        let lost = if gap.reason == GapReason::Settled { 0 } else { settled };
+        self.lost += lost;
         Some(settled)
     }
 
@@ -94,7 +99,52 @@ impl Entry {
 }
 
 /// The key of an entry is the device and its stream.
-pub type Key = (driftline_shared::units::Name, Stream);
+pub type Key = (Name, Stream);
+
+/// The entries of all devices.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// With each, when it was used last, counted in uses.
+    entries: BTreeMap<Key, (Entry, u64)>,
+    uses: u64,
+}
+
+impl Ledger {
+    /// The ledger as the store kept it, in the order in which streams began.
+    pub fn restore(entries: impl IntoIterator<Item = (Name, Stream, Entry)>) -> Self {
+        let mut ledger = Self::default();
+        for (device, stream, entry) in entries {
+            ledger.uses += 1;
+            ledger.entries.insert((device, stream), (entry, ledger.uses));
+        }
+        ledger
+    }
+
+    /// What is known of a stream.
+    pub fn get(&self, key: &Key) -> Entry {
+        self.entries.get(key).map(|(entry, _)| *entry).unwrap_or_default()
+    }
+
+    /// A stream's entry, and the device's stream that gave way to it.
+    pub fn entry(&mut self, device: &Name, stream: Stream) -> (&mut Entry, Option<Stream>) {
+        let key = (device.clone(), stream);
+        let mut gone = None;
+        if !self.entries.contains_key(&key) {
+            let lo = (device.clone(), Stream(0));
+            let streams = || self.entries.range(lo.clone()..).take_while(|(k, _)| k.0 == *device);
+            if streams().count() >= STREAMS_PER_DEVICE_MAX {
+                gone = streams().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.1);
+            }
+        }
+        if let Some(gone) = gone {
+            self.entries.remove(&(device.clone(), gone));
+        }
+        self.uses += 1;
+        let (entry, used) = self.entries.entry(key).or_default();
+        *used = self.uses;
+        (entry, gone)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +184,27 @@ mod tests {
         assert_eq!(e.through, Seq(5000));
         assert_eq!(e.declare_lost(&gap(9000, 9001)), None);
         assert_eq!(e.declare_lost(&gap(7, 6)), None);
+    }
+
+    #[test]
+    fn the_stream_used_least_lately_gives_way() {
+        let device = Name::new("d").expect("a name");
+        let mut ledger = Ledger::default();
+        for stream in 0..STREAMS_PER_DEVICE_MAX as u64 {
+            assert_eq!(ledger.entry(&device, Stream(stream)).1, None);
+        }
+        assert_eq!(ledger.entry(&device, Stream(0)).1, None, "known");
+        assert_eq!(ledger.entry(&device, Stream(900)).1, Some(Stream(1)));
+        assert_eq!(ledger.entry(&Name::new("e").expect("a name"), Stream(7)).1, None, "of another device");
+    }
+
+    #[test]
+    fn what_another_collector_has_stored_is_not_lost() {
+        let mut e = Entry::default();
+        let settled = Gap { reason: GapReason::Settled, ..gap(1, 1_000) };
+        assert_eq!(e.declare_lost(&settled), Some(1_000));
+        assert_eq!((e.through, e.lost), (Seq(1_000), 0));
+        assert_eq!(e.admit(Seq(1_001), 1), Admission::Accepted);
     }
 
     proptest::proptest! {

@@ -25,6 +25,13 @@ pub enum Write {
         /// The row.
         entry: Entry,
     },
+    /// A stream that gave way to newer ones.
+    Forget {
+        /// Whose.
+        device: Name,
+        /// The stream.
+        stream: Stream,
+    },
     /// A device's window, as it came.
     Window {
         /// Whose.

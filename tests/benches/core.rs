@@ -3,6 +3,9 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftline_agent::pumps::Random;
+use driftline_shared::embedding::{Embedding, Frequencies};
+use driftline_shared::joint::Joint;
+use driftline_shared::list::List;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::Window;
@@ -24,6 +27,20 @@ fn benches(c: &mut Criterion) {
         b.iter(|| {
             at = (at + 1) % samples.len();
             open.add(grids.iter(), black_box(&samples[at]).iter().copied());
+        });
+    });
+
+    let joint = Joint {
+        means: (0..FEATURES).map(|_| 0.0).collect(),
+        scales: (0..FEATURES).map(|_| 1.0).collect(),
+        components: List::default(),
+    };
+    let frequencies = Frequencies::new(FEATURES, 4.0).expect("few enough inputs");
+    let mut embedding = Embedding::default();
+    c.bench_function("embedding/add one sample of 20 inputs", |b| {
+        b.iter(|| {
+            at = (at + 1) % samples.len();
+            embedding.add(&frequencies, &joint, black_box(&samples[at]));
         });
     });
 

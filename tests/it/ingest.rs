@@ -1,7 +1,8 @@
 //! What the collector makes of frames: bad ones are refused, counted and lose nothing else; the order of good ones does not matter.
 
 use driftline_agent::pumps::{Pump, Random};
-use driftline_collector::collector::{Collector, Command, Settings, Topic};
+use driftline_agent::spool::Spool;
+use driftline_collector::collector::{Collector, Command, Output, Settings, Topic};
 use driftline_collector::explain::Lang;
 use driftline_collector::ingest::Refusal;
 use driftline_collector::record::Stored;
@@ -11,9 +12,9 @@ use driftline_shared::list::{List, Text};
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Generation, MonoMs, Name, Now, ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
-use driftline_shared::wire::messages::{Birth, Ledger};
+use driftline_shared::wire::messages::{Birth, Ledger, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, Leaf};
-use driftline_shared::wire::{self, FRAME_BYTES_MAX, Kind, pack};
+use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind, pack};
 use driftline_tests::pump_bundle::{answer, bundle};
 use std::sync::LazyLock;
 
@@ -49,6 +50,10 @@ fn frame(device: u64, slot: u64, fault: bool) -> Vec<u8> {
 }
 
 fn frame_of(release: &Release, device: u64, slot: u64, fault: bool) -> Vec<u8> {
+    write(device, slot, &window_of(release, device, slot, fault))
+}
+
+fn window_of(release: &Release, device: u64, slot: u64, fault: bool) -> Box<Window<256>> {
     let window_ms = release.schema.window_ms;
     let start = WallMs(START + slot * u64::from(window_ms));
     let grids: Vec<Grid> = release.baseline.features.iter().map(|f| Grid::new(&f.cells)).collect();
@@ -63,7 +68,61 @@ fn frame_of(release: &Release, device: u64, slot: u64, fault: bool) -> Vec<u8> {
         let watched = values.into_iter().chain([joint, best as f32, scores[best], entropy]);
         window.add(grids.iter(), watched);
     }
-    write(device, slot, &window)
+    window
+}
+
+#[test]
+fn a_collector_with_an_empty_store_goes_on_in_the_middle_of_a_stream() {
+    let mut spool = Spool::new(Stream(1), 1_000);
+    let mut first = collector();
+    let mut send = |collector: &mut Collector, slots: std::ops::Range<u64>| {
+        spool.rewind();
+        for slot in slots {
+            spool.append(&window_of(&RELEASE, 1, slot, false));
+            let mut sent = 0;
+            while let Some(frame) = spool.next_to_send() {
+                collector.handle(now(slot * 1_000), &topic("d"), Some("d"), &frame);
+                sent += 1;
+            }
+            assert!(sent > 0);
+            drop(collector.take_writes());
+            collector.committed(now(slot * 1_000));
+            while let Some(output) = collector.poll_output() {
+                if let Output::Publish { payload, .. } = output
+                    && let Ok(ToDevice::Ack { stream, through, .. }) =
+                        Frame::parse(&payload).and_then(|frame| frame.read(Kind::ToDevice))
+                {
+                    spool.acknowledge(stream, through);
+                }
+            }
+            assert_eq!(spool.windows_waiting(), 0, "slot {slot}");
+        }
+    };
+    send(&mut first, 0..100);
+    assert_eq!(first.counters().windows, 100);
+    let mut second = collector();
+    send(&mut second, 100..110);
+    let counters = second.counters();
+    assert_eq!((counters.windows, counters.frames_lost), (10, 0));
+    assert!(counters.refused.is_empty(), "{:?}", counters.refused);
+    // Back at the first one, which knows how far it was, and misses what the other one has.
+    send(&mut first, 110..120);
+    assert_eq!((first.counters().windows, first.counters().frames_lost), (110, 0));
+}
+
+#[test]
+fn a_device_may_start_as_often_as_it_likes() {
+    let mut collector = collector();
+    for start in 0..200u64 {
+        let mut spool = Spool::new(Stream(1_000_000 - start), 1_000);
+        spool.append(&window_of(&RELEASE, 1, start, false));
+        let frame = spool.next_to_send().expect("a frame");
+        collector.handle(now(start * 1_000), &topic("d"), Some("d"), &frame);
+        drop(collector.take_writes());
+        collector.committed(now(start * 1_000));
+    }
+    assert_eq!(collector.counters().windows, 200);
+    assert!(collector.counters().refused.is_empty());
 }
 
 fn write(device: u64, slot: u64, window: &Window<256>) -> Vec<u8> {

@@ -3,7 +3,8 @@
 //! Every start has a stream of its own, so no number is ever given twice, whatever of the last start was lost. A stream is a row of
 //! append-only segments `<stream>-<index>.seg` ([`super::record`]) and a cursor `<stream>.ack`, the number up to which the collector has
 //! stored everything. A batch of frames is one write and one sync. Nothing is ever cut or written over; a segment is removed once every
-//! record in it is acknowledged and the cursor that says so is on the disk.
+//! record in it is acknowledged and the cursor that says so is on the disk, or once a gap that covers all of its numbers is: what the
+//! spool has evicted takes no room.
 //!
 //! When a write fails the segment is left as it is, and what was to be written waits and goes to a new segment at the next try.
 
@@ -23,6 +24,8 @@ pub const PENDING_MAX: usize = 50_000;
 /// Files of a directory that are looked at.
 const FILES_MAX: usize = 10_000;
 const CURSOR_BYTES: usize = 20;
+/// Lowest and highest number of a segment without records.
+const NO_NUMBERS: (u64, u64) = (u64::MAX, 0);
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The disk, as far as the spool needs it: one directory.
@@ -78,8 +81,8 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Segments on the disk with the highest number in each, by index.
-    segments: BTreeMap<u32, u64>,
+    /// Segments on the disk with the lowest and highest number in each, by index.
+    segments: BTreeMap<u32, (u64, u64)>,
     /// What the cursor on the disk says.
     cursor: u64,
     acknowledged: u64,
@@ -164,8 +167,8 @@ impl<F: Files> Journal<F> {
                         Ok((of, segment)) if of == stream => {
                             found.corrupt += segment.corrupt;
                             found.torn += u32::from(segment.torn);
-                            let most = segment.records.iter().map(|r| r.hi).max().unwrap_or(0);
-                            line.segments.insert(index, most);
+                            let numbers = segment.records.iter().fold(NO_NUMBERS, |all, r| (all.0.min(r.lo), all.1.max(r.hi)));
+                            line.segments.insert(index, numbers);
                             let kept = records.entry(stream).or_default();
                             for record in segment.records {
                                 kept.retain(|_, known| known.lo < record.lo || known.hi > record.hi);
@@ -174,7 +177,7 @@ impl<F: Files> Journal<F> {
                         }
                         Err(NoSegment::Torn) => {
                             found.torn += 1;
-                            line.segments.insert(index, 0);
+                            line.segments.insert(index, NO_NUMBERS);
                         }
                         Err(NoSegment::Newer) => found.strange.push(format!(
                             "{name} was written by a later version of the agent: it is left alone, update the agent to deliver it"
@@ -287,7 +290,7 @@ impl<F: Files> Journal<F> {
         if size == 0 {
             self.scratch.extend(record::head(self.live));
         }
-        let (mut highest, mut taken) = (0, 0);
+        let (mut numbers, mut taken, mut gaps) = (NO_NUMBERS, 0, Vec::new());
         for entry in &self.pending {
             if size + self.scratch.len() >= self.segment_bytes {
                 break;
@@ -297,14 +300,15 @@ impl<F: Files> Journal<F> {
                 && *stream == self.live
             {
                 record.write(&mut self.scratch);
-                highest = highest.max(record.hi);
+                numbers = (numbers.0.min(record.lo), numbers.1.max(record.hi));
+                gaps.extend((record.windows == 0).then_some((record.lo, record.hi)));
             }
         }
         let name = segment_name(self.live, index);
         // Whatever happens now, the file may be there with some of it.
         let line = self.lines.entry(self.live).or_default();
-        let known = line.segments.entry(index).or_default();
-        *known = highest.max(*known);
+        let known = line.segments.entry(index).or_insert(NO_NUMBERS);
+        *known = (known.0.min(numbers.0), known.1.max(numbers.1));
         self.files.append(&name, &self.scratch)?;
         self.files.sync(&name)?;
         if size == 0 {
@@ -316,6 +320,15 @@ impl<F: Files> Journal<F> {
         let written: Vec<Entry> = self.pending.drain(..taken).collect();
         let stored = written.into_iter().filter(|entry| matches!(entry, Entry::Stored(..)));
         stored.for_each(|entry| self.pending.push_back(entry));
+        for (lo, hi) in gaps {
+            let covered = |(i, known): &(&u32, &(u64, u64))| **i != index && lo <= known.0 && known.1 <= hi;
+            let line = self.lines.entry(self.live).or_default();
+            let covered: Vec<u32> = line.segments.iter().filter(covered).map(|(i, _)| *i).collect();
+            for covered in covered {
+                self.files.remove(&segment_name(self.live, covered))?;
+                self.lines.entry(self.live).or_default().segments.remove(&covered);
+            }
+        }
         Ok(())
     }
 
@@ -324,8 +337,12 @@ impl<F: Files> Journal<F> {
         let Some(line) = self.lines.get(&stream) else { return Ok(()) };
         let open = self.open.filter(|_| stream == self.live).map(|(index, _)| index);
         let acknowledged = line.acknowledged;
-        let done: Vec<u32> =
-            line.segments.iter().filter(|(i, hi)| **hi <= acknowledged && Some(**i) != open).map(|(i, _)| *i).collect();
+        let done: Vec<u32> = line
+            .segments
+            .iter()
+            .filter(|(i, (_, hi))| *hi <= acknowledged && Some(**i) != open)
+            .map(|(i, _)| *i)
+            .collect();
         if acknowledged > line.cursor && (!done.is_empty() || acknowledged - line.cursor >= CURSOR_EVERY) {
             self.write_cursor(stream)?;
         }
@@ -510,6 +527,27 @@ mod tests {
         let (_, found) = open(sink.clone(), 2);
         assert_eq!(found, Found::default());
         assert_eq!(sink.clone().list().expect("a listing"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_evicted_takes_no_room() {
+        let sink = FaultFs::default();
+        let (mut journal, _) = open(sink.clone(), 1);
+        for n in 1..=2_000u64 {
+            journal.take(Entry::Keep(Stream(1), record(n)));
+            if n > 100 {
+                // A spool of a hundred frames.
+                let gap = Record { lo: 1, hi: n - 100, windows: 0, ..record(n) };
+                journal.take(Entry::Keep(Stream(1), gap));
+            }
+            journal.commit().expect("a sound disk");
+        }
+        let files = sink.clone().list().expect("a listing").len();
+        assert!(files < 40, "{files} segments of ten records for a hundred frames and their gaps");
+        let (_, found) = open(sink, 2);
+        let numbers: Vec<(u64, u64)> = found.streams[0].records.iter().map(|r| (r.lo, r.hi)).collect();
+        assert_eq!(numbers[0], (1, 1_900));
+        assert_eq!(numbers[1..], (1_901..=2_000).map(|n| (n, n)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Store {
         let releases = self.releases()?;
         let mut stored = Stored { epoch, ..Stored::default() };
         stored.ledger = self
-            .rows("SELECT device, stream, hw, mask, lost, last_seq, last_crc FROM ledger", [], |row| {
+            .rows("SELECT device, stream, hw, mask, lost, last_seq, last_crc FROM ledger ORDER BY rowid", [], |row| {
                 let entry = Entry {
                     through: Seq(unsigned(row.get(2)?)),
                     mask: unsigned(row.get(3)?),
@@ -358,6 +358,10 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 signed(entry.last_seq.0),
                 entry.last_crc
             ],
+        ),
+        Write::Forget { device, stream } => run(
+            "DELETE FROM ledger WHERE p = ?1 AND device = ?2 AND stream = ?3",
+            params![partition(device), device.as_str(), signed(stream.0)],
         ),
         Write::Window { device, slot, window } => run(
             "INSERT INTO window VALUES(?1, ?2, ?3, ?4, ?5, ?6)",

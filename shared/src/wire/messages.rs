@@ -84,6 +84,8 @@ pub enum GapReason {
     Evicted,
     /// The record on disk was damaged.
     Corrupt,
+    /// They were acknowledged, if not by this collector: one with an empty store may go on from here.
+    Settled,
 }
 
 /// How far a release has come on a device.
