@@ -20,7 +20,7 @@ fn on_disk(spool: &Path) -> BTreeMap<(u64, u64), u16> {
 
 /// How often the agent is killed; the long campaign has a thousand and more.
 fn kills() -> u32 {
-    std::env::var("DRIFTLINE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+    std::env::var("DRIFTLINE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
 }
 
 #[test]
