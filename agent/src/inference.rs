@@ -1,27 +1,30 @@
-//! Runs an ONNX model on tract: one sample in, the float outputs out, buffers reused.
+//! Runs an ONNX model on tract: one sample in, numbers out, buffers reused.
 //!
 //! A model is untrusted until it has run: what does not load gives one sentence that says why, and neither loading nor running
-//! ever takes the agent down with a panic. Only what leads to the chosen output is kept, so a label branch that tract cannot
-//! run does not matter. Left out until the agent gets its own evaluators: trees, scalers and the like, which tract lacks, and a
-//! child process that also survives models made to exhaust memory.
+//! ever takes the agent down with a panic. [`graph`] says what of the file is run; what scikit-learn, LightGBM and XGBoost
+//! export needs operators that tract lacks, and [`ml`] adds them: [`trees`], [`svm`], [`linear`], [`encoders`], [`quantised`]. Models made to exhaust memory or time are
+//! caught before, by `io::trial` in a process of its own.
+
+mod encoders;
+mod graph;
+mod linear;
+mod ml;
+mod quantised;
+mod svm;
+mod trees;
 
 use driftline_shared::list::Text;
 use driftline_shared::manifest::Golden;
+pub use graph::OUTPUT_PREFERRED;
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
-use tract_onnx::pb;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::scan::Scan;
 
-/// The output that is taken when the model has one of this name, as scikit-learn's converter writes it.
-pub const OUTPUT_PREFERRED: &str = "probabilities";
 /// Most numbers a model may put out per sample.
 pub const OUTPUTS_MAX: usize = 4096;
-/// ONNX's number for float32.
-const FLOAT32: i32 = pb::tensor_proto::DataType::Float as i32;
-/// Every ONNX file written in the wild begins with its IR version, protobuf field 1 as a varint.
-const FIRST_BYTE: u8 = 0x08;
 
 /// Why a model does not load.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,14 +44,28 @@ pub enum ModelError {
         /// Its ONNX name.
         operator: String,
     },
-    /// Not one input.
+    /// No input.
+    #[error("the model has no input: export it with a float32 input of shape [N, features]")]
+    NoInput,
+    /// An input is text.
     #[error(
-        "the model has {0} inputs, and exactly one is supported: export it with one float32 input of shape [N, features]"
+        "the model's input {name} is text: encode text as numbers before the model, and export it with number inputs"
     )]
-    Inputs(usize),
-    /// The input is no float32 row.
-    #[error("the model's input {name} is not float32 of shape [N, features]: export it with such an input")]
+    InputText {
+        /// Its name.
+        name: String,
+    },
+    /// An input is nothing that numbers can fill.
+    #[error("the model's input {name} is no tensor of numbers: export it with float32 inputs of shape [N, features]")]
     InputType {
+        /// Its name.
+        name: String,
+    },
+    /// The shape of an input says too little.
+    #[error(
+        "the model's input {name} leaves more than one dimension open: export it with fixed dimensions but for the batch"
+    )]
+    InputOpen {
         /// Its name.
         name: String,
     },
@@ -63,7 +80,7 @@ pub enum ModelError {
         wanted: usize,
     },
     /// No usable output.
-    #[error("the model has no float32 output: export class probabilities or predicted numbers")]
+    #[error("the model has no output of numbers: export class probabilities or predicted numbers")]
     NoOutput,
     /// The output is larger than is sensible.
     #[error("the model puts out {0} numbers per sample, and at most {OUTPUTS_MAX} are accepted")]
@@ -148,35 +165,62 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// An input tensor of a model, as clients fill it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its type in the words of the Open Inference Protocol.
+    pub datatype: &'static str,
+    /// Its shape; the batch is -1.
+    pub shape: Vec<i64>,
+}
+
 /// A model ready to run.
 pub struct Model {
     state: TypedSimpleState,
-    input: Arc<Tensor>,
-    shape: Vec<usize>,
-    inputs: usize,
+    inputs: Vec<Filled>,
+    width: usize,
+    output: String,
     outputs: usize,
+}
+
+/// An input and its part of the sample.
+struct Filled {
+    name: String,
+    tensor: Arc<Tensor>,
+    kind: DatumType,
+    shape: Vec<usize>,
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("inputs", &self.inputs).field("outputs", &self.outputs).finish_non_exhaustive()
+        f.debug_struct("Model").field("inputs", &self.width).field("outputs", &self.outputs).finish_non_exhaustive()
     }
 }
 
 impl Model {
-    /// Loads an ONNX model that takes `inputs` numbers. Runs it once on zeros, so that what only fails at run time fails here.
-    pub fn load(bytes: &[u8], inputs: usize) -> Result<Self, ModelError> {
+    /// Loads an ONNX model that takes `width` numbers. Runs it once on zeros, so that what only fails at run time fails here.
+    pub fn load(bytes: &[u8], width: usize) -> Result<Self, ModelError> {
+        let failed = |e: TractError| ModelError::Prepare(sentence(&e));
         quietly(|| {
-            let mut proto = parse(bytes)?;
-            let shape = input_shape(&proto, inputs)?;
-            keep_one_output(&mut proto)?;
-            let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-            known_operators(&onnx, &proto)?;
-            let state = prepare(&onnx, &proto, &shape).map_err(|e| ModelError::Prepare(sentence(&e)))?;
-            let input = Arc::new(zeros(&shape).map_err(|e| ModelError::Prepare(sentence(&e)))?);
-            let mut model = Self { state, input, shape, inputs, outputs: 0 };
+            let mut proto = graph::parse(bytes)?;
+            let inputs = graph::inputs(&proto)?;
+            let shapes = graph::shapes(&inputs, width)?;
+            graph::without_zipmaps(&mut proto)?;
+            graph::join_quantised(&mut proto);
+            graph::keep_one_output(&mut proto)?;
+            let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+            ml::register(&mut onnx);
+            graph::known_operators(&onnx, &proto)?;
+            let inputs =
+                inputs.into_iter().zip(shapes).map(|(input, shape)| Filled::new(input.name, input.kind, shape));
+            let inputs = inputs.collect::<TractResult<Vec<_>>>().map_err(failed)?;
+            let state = prepare(&onnx, &proto, &inputs).map_err(failed)?;
+            let output = graph::output_name(&proto);
+            let mut model = Self { state, inputs, width, output, outputs: 0 };
             let mut out = Vec::new();
-            model.run_unchecked(&vec![0.0; inputs], &mut out).map_err(|e| ModelError::Prepare(sentence(&e)))?;
+            model.run_unchecked(&vec![0.0; width], &mut out).map_err(failed)?;
             model.outputs = out.len();
             match out.len() {
                 0 => Err(ModelError::NoOutput),
@@ -189,7 +233,7 @@ impl Model {
 
     /// How many numbers it takes.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.width
     }
 
     /// How many numbers it gives.
@@ -197,10 +241,35 @@ impl Model {
         self.outputs
     }
 
+    /// Name of the output that is read.
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// Its inputs as clients fill them.
+    pub fn tensors(&self) -> Vec<TensorInfo> {
+        let info = |input: &Filled| {
+            let datatype = match input.kind {
+                DatumType::F64 => "FP64",
+                DatumType::I64 => "INT64",
+                DatumType::I32 => "INT32",
+                DatumType::U8 => "UINT8",
+                DatumType::I8 => "INT8",
+                DatumType::Bool => "BOOL",
+                _ => "FP32",
+            };
+            // One row without a batch is a batch of rows all the same.
+            let inner = if input.shape.len() > 1 { &input.shape[1..] } else { &input.shape[..] };
+            let shape = std::iter::once(-1).chain(inner.iter().map(|&n| n as i64)).collect();
+            TensorInfo { name: input.name.clone(), datatype, shape }
+        };
+        self.inputs.iter().map(info).collect()
+    }
+
     /// Runs one sample; `out` then holds the outputs. Allocates nothing of ours once `out` has grown.
     pub fn run(&mut self, sample: &[f32], out: &mut Vec<f32>) -> Result<(), RunError> {
-        if sample.len() != self.inputs {
-            return Err(RunError::Width { found: sample.len(), wanted: self.inputs });
+        if sample.len() != self.width {
+            return Err(RunError::Width { found: sample.len(), wanted: self.width });
         }
         match quietly(|| self.run_unchecked(sample, out)) {
             Ok(Ok(())) => {}
@@ -248,133 +317,94 @@ impl Model {
     }
 
     fn run_unchecked(&mut self, sample: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
-        if Arc::get_mut(&mut self.input).is_none() {
-            // tract still holds the last one: only after an error or a panic.
-            self.input = Arc::new(zeros(&self.shape)?);
+        let mut rest = sample;
+        let mut values = tvec!();
+        for input in &mut self.inputs {
+            rest = input.fill(rest)?;
+            values.push(TValue::from_const(input.tensor.clone()));
         }
-        if let Some(tensor) = Arc::get_mut(&mut self.input) {
-            tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?.copy_from_slice(sample);
-        }
-        let values = self.state.run(tvec!(TValue::from_const(self.input.clone())))?;
+        let values = self.state.run(values)?;
         out.clear();
         if let Some(value) = values.first() {
+            let value = value.cast_to::<f32>()?;
             out.extend_from_slice(value.try_as_plain_ram()?.as_slice::<f32>()?);
         }
         Ok(())
     }
 }
 
+impl Filled {
+    fn new(name: String, kind: DatumType, shape: Vec<usize>) -> TractResult<Self> {
+        Ok(Self { name, tensor: Arc::new(Tensor::zero_dt(kind, &shape)?), kind, shape })
+    }
+
+    /// Takes its numbers from the front of the sample.
+    fn fill<'a>(&mut self, sample: &'a [f32]) -> TractResult<&'a [f32]> {
+        let width = self.shape.iter().product();
+        let (ours, rest) = sample.split_at_checked(width).ok_or_else(|| TractError::msg("the sample is too short"))?;
+        if Arc::get_mut(&mut self.tensor).is_none() {
+            // tract still holds the last one: only after an error or a panic.
+            self.tensor = Arc::new(Tensor::zero_dt(self.kind, &self.shape)?);
+        }
+        let Some(tensor) = Arc::get_mut(&mut self.tensor) else { return Ok(rest) };
+        if self.kind == f32::datum_type() {
+            tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?.copy_from_slice(ours);
+        } else {
+            if self.kind != f64::datum_type() && !ours.iter().all(|x| x.is_finite()) {
+                return Err(TractError::msg("a reading is missing where the model takes whole numbers"));
+            }
+            *tensor = tensor1(ours).into_shape(&self.shape)?.cast_to_dt(self.kind)?.into_owned();
+        }
+        Ok(rest)
+    }
+}
+
 /// The texts that the exporter put beside the model: `driftline.features`, `driftline.classes` and the like.
 pub fn metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, ModelError> {
-    let proto = parse(bytes)?;
+    let proto = graph::parse(bytes)?;
     Ok(proto.metadata_props.into_iter().map(|p| (p.key, p.value)).collect())
 }
 
 /// How many inputs the model says it takes; `None` when it leaves that open.
 pub fn input_width(bytes: &[u8]) -> Result<Option<usize>, ModelError> {
-    Ok(declared_input(&parse(bytes)?)?.1)
+    let inputs = graph::inputs(&graph::parse(bytes)?)?;
+    Ok(inputs.iter().try_fold(0usize, |sum, input| sum.checked_add(input.width()?)))
 }
 
-fn parse(bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
-    let Some(&first) = bytes.first() else { return Err(ModelError::Empty) };
-    let damaged = if first == FIRST_BYTE { ModelError::Truncated(bytes.len()) } else { ModelError::NotOnnx };
-    let proto = tract_onnx::onnx().proto_model_for_read(&mut &*bytes).map_err(|_| damaged.clone())?;
-    // Many short byte strings are valid protobuf; without a graph it is no model.
-    match &proto.graph {
-        Some(graph) if !graph.output.is_empty() => Ok(proto),
-        _ => Err(damaged),
+/// Names of the inputs where the model takes one number by each, as pipelines over table columns do.
+pub fn input_names(bytes: &[u8]) -> Result<Option<Vec<String>>, ModelError> {
+    let inputs = graph::inputs(&graph::parse(bytes)?)?;
+    let columns = inputs.len() > 1 && inputs.iter().all(|input| input.width() == Some(1));
+    Ok(columns.then(|| inputs.into_iter().map(|input| input.name).collect()))
+}
+
+/// Class names that the model carries beside its scores, as converters of scikit-learn and LightGBM write them; empty for none.
+pub fn class_names(bytes: &[u8]) -> Result<Vec<String>, ModelError> {
+    Ok(graph::class_names(&graph::parse(bytes)?))
+}
+
+fn prepare(
+    onnx: &tract_onnx::Onnx,
+    proto: &tract_onnx::pb::ModelProto,
+    inputs: &[Filled],
+) -> TractResult<TypedSimpleState> {
+    let mut model = onnx.model_for_proto_model(proto)?;
+    for (at, input) in inputs.iter().enumerate() {
+        model = model.with_input_fact(at, input.kind.fact(&input.shape).into())?;
     }
+    let mut model = model.into_typed()?;
+    forgetful(&mut model);
+    model.into_optimized()?.into_runnable()?.spawn()
 }
 
-fn graph(proto: &pb::ModelProto) -> Result<&pb::GraphProto, ModelError> {
-    proto.graph.as_ref().ok_or(ModelError::NotOnnx)
-}
-
-/// Rank of the one input, and its width when it is fixed.
-fn declared_input(proto: &pb::ModelProto) -> Result<(usize, Option<usize>), ModelError> {
-    let graph = graph(proto)?;
-    let fixed: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let mut free = graph.input.iter().filter(|i| !fixed.contains(i.name.as_str()));
-    let (Some(input), None) = (free.next(), free.next()) else {
-        return Err(ModelError::Inputs(graph.input.iter().filter(|i| !fixed.contains(i.name.as_str())).count()));
-    };
-    let wrong = || ModelError::InputType { name: input.name.clone() };
-    let Some(pb::type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
-        return Err(wrong());
-    };
-    let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice()).unwrap_or_default();
-    if tensor.elem_type != FLOAT32 || !(1..=2).contains(&dims.len()) {
-        return Err(wrong());
-    }
-    let width = match dims.last().and_then(|d| d.value.as_ref()) {
-        Some(pb::tensor_shape_proto::dimension::Value::DimValue(n)) => usize::try_from(*n).ok().filter(|&n| n > 0),
-        _ => None,
-    };
-    Ok((dims.len(), width))
-}
-
-fn input_shape(proto: &pb::ModelProto, inputs: usize) -> Result<Vec<usize>, ModelError> {
-    let (rank, width) = declared_input(proto)?;
-    match width {
-        Some(found) if found != inputs => Err(ModelError::InputWidth { found, wanted: inputs }),
-        _ if rank == 2 => Ok(vec![1, inputs]),
-        _ => Ok(vec![inputs]),
-    }
-}
-
-/// Keeps the output that is read and the nodes that lead to it.
-fn keep_one_output(proto: &mut pb::ModelProto) -> Result<(), ModelError> {
-    let graph = proto.graph.as_mut().ok_or(ModelError::NotOnnx)?;
-    let float = |o: &&pb::ValueInfoProto| {
-        let value = o.r#type.as_ref().and_then(|t| t.value.as_ref());
-        matches!(value, Some(pb::type_proto::Value::TensorType(t)) if t.elem_type == FLOAT32)
-    };
-    let preferred = graph.output.iter().filter(float).find(|o| o.name == OUTPUT_PREFERRED);
-    let chosen = preferred.or(graph.output.iter().find(float)).ok_or(ModelError::NoOutput)?.clone();
-    let mut needed = BTreeSet::from([chosen.name.clone()]);
-    // Nodes are sorted topologically (ONNX IR, "Graphs"), so one pass from the end finds all that lead to the output.
-    let mut kept = Vec::new();
-    while let Some(node) = graph.node.pop() {
-        if node.output.iter().any(|o| needed.contains(o)) {
-            used_names(&node, &mut needed);
-            kept.push(node);
+/// Makes loops start anew with each sample: a state of tract's would carry what one sample left to the next.
+fn forgetful(model: &mut TypedModel) {
+    for node in &mut model.nodes {
+        if let Some(scan) = node.op_as_mut::<Scan>() {
+            scan.reset_every_turn = true;
+            forgetful(&mut scan.body);
         }
     }
-    kept.reverse();
-    graph.node = kept;
-    graph.output = vec![chosen];
-    Ok(())
-}
-
-/// Every name a node reads, in its bodies too: those see the names around them.
-fn used_names(node: &pb::NodeProto, names: &mut BTreeSet<String>) {
-    names.extend(node.input.iter().cloned());
-    for body in node.attribute.iter().filter_map(|a| a.g.as_ref()) {
-        names.extend(body.output.iter().map(|o| o.name.clone()));
-        body.node.iter().for_each(|inner| used_names(inner, names));
-    }
-}
-
-fn known_operators(onnx: &tract_onnx::Onnx, proto: &pb::ModelProto) -> Result<(), ModelError> {
-    let unknown = graph(proto)?.node.iter().find(|n| !onnx.op_register.0.contains_key(&n.op_type));
-    match unknown {
-        Some(node) => Err(ModelError::Operator { operator: Text::<64>::cut(&node.op_type).to_string() }),
-        None => Ok(()),
-    }
-}
-
-fn prepare(onnx: &tract_onnx::Onnx, proto: &pb::ModelProto, shape: &[usize]) -> TractResult<TypedSimpleState> {
-    let plan = onnx
-        .model_for_proto_model(proto)?
-        .with_input_fact(0, f32::fact(shape).into())?
-        .into_typed()?
-        .into_optimized()?
-        .into_runnable()?;
-    plan.spawn()
-}
-
-fn zeros(shape: &[usize]) -> TractResult<Tensor> {
-    Tensor::zero::<f32>(shape)
 }
 
 /// An error and its causes in one line of bounded length.
@@ -446,7 +476,8 @@ mod tests {
         assert!(refused(&whole[..whole.len() / 2], 4).contains("cut off or damaged"));
         assert!(refused(&graph_of("NoSuchOp", 1), 4).contains("operator NoSuchOp"));
         assert!(refused(&whole, 5).contains("takes 4 inputs where 5 are expected"));
-        assert!(refused(&graph_of("Identity", 11), 4).contains("input x is not float32"));
+        assert!(refused(&graph_of("Identity", 8), 4).contains("input x is text"));
+        assert!(refused(&graph_of("Identity", 10), 4).contains("input x is no tensor of numbers"));
     }
 
     #[test]
@@ -478,13 +509,13 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_float_output_is_refused() {
+    fn a_model_without_numbers_is_refused() {
         let graph = Proto::default()
             .message(1, &node("ArgMax", &["x"], "label"))
             .text(2, "test")
             .message(11, &tensor_info("x", 1, &[None, Some(2)]))
-            .message(12, &tensor_info("label", 7, &[None]));
-        assert!(refused(&testing::model(&graph), 2).contains("no float32 output"));
+            .message(12, &tensor_info("label", 8, &[None]));
+        assert!(refused(&testing::model(&graph), 2).contains("no output of numbers"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The budgets of ARCHITECTURE.md that are about time: one sample into a window, two windows into one, a window through the
-//! wire, one detector step. Each is for 20 features; run with `cargo bench -p driftline-tests`.
+//! wire, one detector step, each for 20 features; and models. Run with `cargo bench -p driftline-tests`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use driftline_agent::inference::{Model, input_width};
 use driftline_agent::pumps::Random;
 use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
@@ -76,5 +77,30 @@ fn benches(c: &mut Criterion) {
     });
 }
 
-criterion_group!(core, benches);
+/// Models beside onnxruntime, which `tests/run speed` runs on the same files.
+fn models(c: &mut Criterion) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let files = [
+        ("mlp", "gas-v1.onnx"),
+        ("forest", "corpus/sk-forest-names-plain.onnx"),
+        ("cnn", "corpus/nn-cnn1d-1x128.onnx"),
+    ];
+    for (name, file) in files {
+        let onnx = std::fs::read(root.join(file)).expect("a model");
+        let width = input_width(&onnx).expect("a model").expect("a fixed width");
+        let mut model = Model::load(&onnx, width).expect("a model that runs");
+        let mut rng = Random::new(1);
+        let samples: Vec<Vec<f32>> = (0..64).map(|_| (0..width).map(|_| rng.normal() as f32).collect()).collect();
+        let (mut at, mut out) = (0, Vec::new());
+        c.bench_function(&format!("model/{name}"), |b| {
+            b.iter(|| {
+                at = (at + 1) % samples.len();
+                model.run(black_box(&samples[at]), &mut out).expect("an answer");
+                out[0]
+            });
+        });
+    }
+}
+
+criterion_group!(core, benches, models);
 criterion_main!(core);

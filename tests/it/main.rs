@@ -6,6 +6,7 @@ mod allocations;
 mod bad_input;
 mod compare;
 mod conformance;
+mod corpus;
 mod detector;
 mod fleet;
 mod gas;

@@ -1,6 +1,7 @@
 """Writes the files that must be refused with a sentence: tests/models/bad/*.onnx.
 
-usage: make_bad.py [--out DIR]      truncated, empty, not ONNX, an operator tract lacks, another input width, NaN weights.
+usage: make_bad.py [--out DIR]      truncated, empty, not ONNX, an operator nobody knows, another input width, NaN weights,
+                                and a small file that takes 4 GiB of memory.
 """
 
 import argparse
@@ -32,13 +33,20 @@ def main():
     out = parser.parse_args().out
     os.makedirs(out, exist_ok=True)
     good = linear(np.eye(5, 3))
-    unknown = [helper.make_node("SVMClassifier", ["features"], ["label", "probabilities"], domain="ai.onnx.ml",
-                                classlabels_ints=[0, 1, 2])]
+    unknown = [helper.make_node("DictVectorizer", ["features"], ["probabilities"], domain="ai.onnx.ml", int64_vocabulary=[0, 1, 2])]
+    bomb = [
+        helper.make_node("Constant", [], ["repeats"], value=numpy_helper.from_array(np.array([1 << 26, 1], dtype=np.int64))),
+        helper.make_node("Tile", ["w", "repeats"], ["many"]),
+        helper.make_node("ReduceSum", ["many"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["features", "w"], ["product"]),
+        helper.make_node("Add", ["product", "sum"], ["probabilities"]),
+    ]
     files = {
         "empty.onnx": b"",
         "truncated.onnx": open(os.path.join(here, "pump-v1.onnx"), "rb").read()[:700],
         "not-onnx.onnx": b"\x89PNG\r\n\x1a\n" + bytes(range(200)),
         "unsupported-op.onnx": linear(np.eye(5, 3), unknown, (("", 15), ("ai.onnx.ml", 2))),
+        "bomb.onnx": linear(np.eye(5, 3), bomb),
         "wrong-shape.onnx": linear(np.eye(7, 3)),
         "nan-weights.onnx": linear(np.full((5, 3), np.nan)),
     }

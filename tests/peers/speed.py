@@ -1,8 +1,9 @@
-"""How fast values are sketched, beside whylogs and numpy: one core, one run, each the fastest of several rounds.
+"""How fast values are sketched, beside whylogs and numpy, and models answer, beside onnxruntime: one core, one run, each the fastest of several
+rounds.
 
 usage: tests/peers/speed.py    (tests/run speed makes its environment and calls it)
 
-Prints a Markdown table. The exit code is 1 when sketching is less than 100 times as fast as whylogs, which no noise of a shared
+Prints Markdown tables. The exit code is 1 when sketching is less than 100 times as fast as whylogs, which no noise of a shared
 machine explains.
 """
 
@@ -14,6 +15,7 @@ import sys
 import time
 
 import numpy
+import onnxruntime
 import pandas
 import whylogs
 
@@ -24,7 +26,7 @@ SAMPLES = 50_000
 WHYLOGS_MIN = 100.0
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BENCH = "window_add one sample of 20 features"
+BENCH = "window/add one sample of 20 features"
 COMMAND = ["cargo", "bench", "--workspace", "--features", "driftline-tests/influxdb", "--bench", "core"]
 
 
@@ -37,11 +39,39 @@ def fastest(work, times):
     return best
 
 
+def bench(name):
+    """A bench's median in nanoseconds: steadier than the mean."""
+    subprocess.run([*COMMAND, "--", "--noplot", name], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    folder = name.replace("/", "_")
+    return json.loads((TARGET / "criterion" / folder / "new" / "estimates.json").read_text())["median"]["point_estimate"]
+
+
 def driftline():
-    subprocess.run([*COMMAND, "--", "--noplot", "window/add"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    estimates = json.loads((TARGET / "criterion" / BENCH / "new" / "estimates.json").read_text())
-    # Per sample, in nanoseconds; the median of many is steadier than the mean.
-    return estimates["median"]["point_estimate"] / FEATURES
+    return bench(BENCH) / FEATURES
+
+
+MODELS = {
+    "MLP of the gas sensors": ("mlp", "gas-v1.onnx", 1.3),
+    "random forest of 50 trees": ("forest", "corpus/sk-forest-names-plain.onnx", 1.5),
+    "1D-CNN over 128 values": ("cnn", "corpus/nn-cnn1d-1x128.onnx", 2.0),
+}
+
+
+def runtime(file):
+    """onnxruntime's time for one sample in nanoseconds, as near to its own as Python gets: inputs and outputs bound once."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(ROOT / "tests/models" / file, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    taken = session.get_inputs()[0]
+    shape = [1, *taken.shape[1:]]
+    binding.bind_cpu_input(taken.name, numpy.random.default_rng(1).normal(size=shape).astype(numpy.float32))
+    for output in session.get_outputs():
+        # Labels are text.
+        if output.type == "tensor(float)":
+            binding.bind_output(output.name)
+    times = 2000
+    return fastest(lambda: [session.run_with_iobinding(binding) for _ in range(times)], 5) / times * 1e9
 
 
 def main():
@@ -68,6 +98,14 @@ def main():
     print(f"| Driftline: cell, position in it, repeats, moments | {ours:.1f} | 1 |")
     print(f"| numpy {numpy.__version__}: searchsorted and bincount | {counted:.1f} | {counted / ours:.1f} |")
     print(f"| whylogs {whylogs.__version__}: log | {logged:.0f} | {logged / ours:.0f} |")
+    print()
+    print("| one sample | Driftline, µs | onnxruntime, µs | times | wanted |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, (which, file, most) in MODELS.items():
+        own, theirs = float("inf"), float("inf")
+        for _ in range(ROUNDS):
+            own, theirs = min(own, bench(f"model/{which}")), min(theirs, runtime(file))
+        print(f"| {name} | {own / 1e3:.2f} | {theirs / 1e3:.2f} | {own / theirs:.2f} | ≤ {most} |")
     return 0 if logged / ours >= WHYLOGS_MIN else 1
 
 

@@ -8,7 +8,7 @@ use super::output::progress;
 use super::table::{Read, Table, context, header, rows};
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
-use driftline_agent::inference::{Model, input_width, metadata};
+use driftline_agent::inference::{self, Model, input_width, metadata};
 use driftline_agent::source::Wanted;
 use driftline_collector::baseline::{Built, Options, build};
 use driftline_collector::calibration;
@@ -158,7 +158,8 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     let inputs = &rows.inputs;
     let meta = metadata(onnx).with_context(|| origin[0].to_owned())?;
     let mut model = Model::load(onnx, recipe.names.len()).with_context(|| origin[0].to_owned())?;
-    let task = task(&recipe.classes, &meta, model.outputs())?;
+    let carried = inference::class_names(onnx).with_context(|| origin[0].to_owned())?;
+    let task = task(&recipe.classes, &meta, &carried, model.outputs())?;
     let outputs = answers(&mut model, inputs);
     if !inputs.is_empty() && outputs.iter().all(Vec::is_empty) {
         bail!("{} gives no finite number for any of the rows: check its weights and the columns it gets", origin[0]);
@@ -219,8 +220,8 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
-    let classes = class_names(args, &meta)?;
-    let wanted = Wanted { inputs: names.clone(), label: label.clone(), classes: classes.clone(), id: None };
+    let classes = class_names(args, &meta, inference::class_names(onnx)?)?;
+    let wanted = Wanted { inputs: names.clone(), label: label.clone(), classes: classes.clone(), id: None, time: None };
     let Read { inputs, truths: training, skipped } = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
     let held_out = held_out.map(|read| (read.inputs, read.truths));
@@ -256,6 +257,8 @@ fn input_names(
     label: Option<&str>,
 ) -> Result<Vec<String>> {
     let named = if args.features.is_empty() { json(meta, "driftline.features")? } else { Some(args.features.clone()) };
+    // A pipeline over the columns of a table names its inputs after them.
+    let named = if named.is_none() { inference::input_names(onnx)? } else { named };
     let context = [args.time_column.as_ref(), args.device_column.as_ref()];
     let excluded = |name: &String| args.exclude.contains(name) || label == Some(name) || context.contains(&Some(name));
     let names: Vec<String> = named.unwrap_or_else(|| header.iter().filter(|n| !excluded(n)).cloned().collect());
@@ -274,9 +277,11 @@ fn input_names(
     }
 }
 
-fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Result<Task> {
+fn task(given: &[String], meta: &BTreeMap<String, String>, carried: &[String], outputs: usize) -> Result<Task> {
     let named: Option<Vec<String>> =
         if given.is_empty() { json(meta, "driftline.classes")? } else { Some(given.to_vec()) };
+    // What a converter wrote into the model counts where it fits: inner classifiers of a pipeline may name others.
+    let named = named.or_else(|| (carried.len() == outputs && outputs > 1).then(|| carried.to_vec()));
     if named.is_none() && outputs == 1 {
         return Ok(Task::Regression(1));
     }
@@ -292,12 +297,13 @@ fn task(given: &[String], meta: &BTreeMap<String, String>, outputs: usize) -> Re
 }
 
 /// Classes that a table may name; numbers when nothing names the model's.
-fn class_names(args: &Args, meta: &BTreeMap<String, String>) -> Result<Vec<String>> {
+fn class_names(args: &Args, meta: &BTreeMap<String, String>, carried: Vec<String>) -> Result<Vec<String>> {
     if !args.classes.is_empty() {
         return Ok(args.classes.clone());
     }
     let named: Option<Vec<String>> = json(meta, "driftline.classes")?;
-    Ok(named.unwrap_or_else(|| (0..CLASSES_MAX).map(|i| i.to_string()).collect()))
+    let numbers = || (0..CLASSES_MAX).map(|i| i.to_string()).collect();
+    Ok(named.or(Some(carried).filter(|names| !names.is_empty())).unwrap_or_else(numbers))
 }
 
 fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &str) -> Result<Option<T>> {
