@@ -10,13 +10,13 @@ use crate::labels::Memory;
 use crate::observe::{Profile, top};
 use crate::slot::{Action, Proof, SlotFile, Slots};
 use crate::spool::journal::{Entry, Recovered};
-use crate::spool::{Acknowledged, Spool};
+use crate::spool::{Acknowledged, Drain, Spool};
 use crate::uplink::{Say, Uplink};
 use crate::windows::{Observation, Taken, Windows};
 use bytes::Bytes;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Digest;
-use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash_of_number};
+use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash, hash_of_number};
 use driftline_shared::wire::messages::{Birth, Block, Death, Host, LABELS_MAX, Label, Labels, Ledger, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub spool_frames_max: u32,
     /// Windows wait so long to be put on the disk with others.
     pub spool_commit_ms: u32,
+    /// What is sent first when a backlog waits.
+    pub drain: Drain,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
     /// How a release proves itself.
@@ -161,7 +163,7 @@ impl Agent {
         let labels_topic = topic(Leaf::Labels);
         let memory = Memory::new(settings.labels_samples_max);
         let host_topic = HostTopic(&settings.fleet).to_string();
-        let spool = Spool::new(settings.stream, settings.spool_frames_max);
+        let spool = Spool::new(settings.stream, settings.spool_frames_max).with_drain(settings.drain);
         let windows = active.clone().map(|p| Windows::new(p, settings.window_samples_max, WallMs(0)));
         let slots = Slots::new(file, active, settings.proof);
         Self {
@@ -424,11 +426,18 @@ impl Agent {
             self.commit_at = None;
             return;
         }
-        let at = *self.commit_at.get_or_insert(self.now.mono.after(u64::from(self.settings.spool_commit_ms)));
+        let at = *self.commit_at.get_or_insert(self.now.mono.after(self.phase_ms()));
         if self.now.mono >= at {
             self.commit_at = None;
             self.spool.commit();
         }
+    }
+
+    /// How long windows wait for others before they are numbered, written and sent: each device has its own share of the time that it may
+    /// take, always the same, so that a fleet whose windows end together does not send together.
+    fn phase_ms(&self) -> u64 {
+        let most = u64::from(self.settings.spool_commit_ms);
+        hash(self.settings.device.as_str().as_bytes()) % (most + 1)
     }
 
     fn change_release(&mut self) {

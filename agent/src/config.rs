@@ -5,12 +5,15 @@
 
 mod check;
 mod raw;
+mod source;
 
+use crate::spool::Drain;
 use check::{Checker, toml_sentence};
 use driftline_shared::list::List;
 use driftline_shared::units::Name;
 use driftline_shared::wire::messages::{LABELS_MAX, Label};
 use raw::RawConfig;
+pub use source::{Format, Listen, Order, Replay, SourceConfig, SourceKind};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -94,6 +97,8 @@ pub struct Config {
     pub spool_frames_max: u32,
     /// Windows wait so long to be put on the disk with others: what a power cut may cost.
     pub spool_commit_ms: u32,
+    /// What is sent first when a backlog waits.
+    pub drain: Drain,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
 }
@@ -109,67 +114,19 @@ pub struct MqttConfig {
     pub username: Option<String>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// Certificates, when the broker wants TLS.
+    pub tls: Option<TlsConfig>,
     /// Keep-alive in seconds.
     pub keep_alive_s: u16,
 }
 
-/// Where samples come from and how fast.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SourceConfig {
-    /// Which kind.
-    pub kind: SourceKind,
-    /// Samples per second; `None` is as fast as they come.
-    pub rate_hz: Option<f64>,
-    /// Start again at the end.
-    pub repeat: bool,
-    /// Column with the true class, instead of the one the bundle names.
-    pub label: Option<String>,
-    /// Column with the sample's id, by which truth that comes late names it.
-    pub id: Option<String>,
-}
-
-/// The kinds of sources.
+/// Files for TLS, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
-    /// A file of rows.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// How rows are written.
-        format: Format,
-        /// In which order they are played.
-        order: Order,
-    },
-    /// Rows on standard input.
-    Stdin {
-        /// How rows are written.
-        format: Format,
-    },
-    /// The simulated pump.
-    Pumps {
-        /// Which pump: same seed, same readings.
-        seed: u64,
-        /// When its temperature sensor starts to read high, from the start; `None` is never.
-        fault_after_ms: Option<u64>,
-    },
-}
-
-/// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated with a header line.
-    Csv,
-    /// One JSON object per line.
-    Ndjson,
-}
-
-/// In which order a file is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As written.
-    File,
-    /// Shuffled with this seed, anew each time round.
-    Shuffled(u64),
+pub struct TlsConfig {
+    /// Certificates of the authority that signed the broker's.
+    pub ca_file: PathBuf,
+    /// This device's certificate and private key, when the broker wants one.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 /// How a new release proves itself.
@@ -220,6 +177,13 @@ impl Config {
         let mut mqtt = vec![("host", quote(&self.mqtt.host)), ("port", self.mqtt.port.to_string())];
         mqtt.extend(self.mqtt.username.as_ref().map(|u| ("username", quote(u))));
         mqtt.extend(self.mqtt.password_file.as_ref().map(|p| ("password_file", quote(&p.display().to_string()))));
+        if let Some(tls) = &self.mqtt.tls {
+            mqtt.push(("ca_file", quote(&tls.ca_file.display().to_string())));
+            if let Some((certificate, key)) = &tls.own {
+                mqtt.push(("cert_file", quote(&certificate.display().to_string())));
+                mqtt.push(("key_file", quote(&key.display().to_string())));
+            }
+        }
         mqtt.push(("keep_alive", quote(&format!("{}s", self.mqtt.keep_alive_s))));
         section("mqtt", mqtt);
         section("model", self.bundle.iter().map(|b| ("bundle", quote(&b.display().to_string()))).collect());
@@ -232,54 +196,16 @@ impl Config {
         );
         section(
             "spool",
-            vec![("frames_max", self.spool_frames_max.to_string()), ("commit_ms", self.spool_commit_ms.to_string())],
+            vec![
+                ("frames_max", self.spool_frames_max.to_string()),
+                ("commit_ms", self.spool_commit_ms.to_string()),
+                ("drain", quote(if self.drain == Drain::Live { "live" } else { "backlog" })),
+            ],
         );
         section("labels", vec![("samples_max", self.labels_samples_max.to_string())]);
         out.truncate(out.trim_end().len());
         out.push('\n');
         out
-    }
-}
-
-impl SourceConfig {
-    fn lines(&self) -> Vec<(&'static str, String)> {
-        let mut lines = Vec::new();
-        match &self.kind {
-            SourceKind::File { path, format, order } => {
-                lines.push(("kind", quote(format.name())));
-                lines.push(("path", quote(&path.display().to_string())));
-                match order {
-                    Order::File => lines.push(("order", quote("file"))),
-                    Order::Shuffled(seed) => {
-                        lines.push(("order", quote("shuffled")));
-                        lines.push(("seed", seed.to_string()));
-                    }
-                }
-                lines.push(("loop", self.repeat.to_string()));
-            }
-            SourceKind::Stdin { format } => {
-                lines.push(("kind", quote("stdin")));
-                lines.push(("format", quote(format.name())));
-            }
-            SourceKind::Pumps { seed, fault_after_ms } => {
-                lines.push(("kind", quote("pumps")));
-                lines.push(("seed", seed.to_string()));
-                lines.extend(fault_after_ms.map(|ms| ("fault_after", quote(&format!("{ms}ms")))));
-            }
-        }
-        lines.extend(self.rate_hz.map(|r| ("rate_hz", format!("{r:?}"))));
-        lines.extend(self.label.as_ref().map(|l| ("label", quote(l))));
-        lines.extend(self.id.as_ref().map(|id| ("id", quote(id))));
-        lines
-    }
-}
-
-impl Format {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Ndjson => "ndjson",
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Driftline agent: runs an ONNX model on a device, sketches what goes in and out, and ships the sketches.
 //!
-//! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one), a [`bundle`] holds the
+//! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one, [`serving`] is asked by applications), a [`bundle`] holds the
 //! release whose model [`inference`] runs, [`observe`] picks what is watched, [`windows`] sketches it, [`labels`] counts truth that
 //! comes late, [`spool`] keeps
 //! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
@@ -16,6 +16,7 @@ pub mod io;
 pub mod labels;
 pub mod observe;
 pub mod pumps;
+pub mod serving;
 pub mod slot;
 pub mod source;
 pub mod spool;

@@ -8,6 +8,7 @@ use crate::observe::Profile;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::class_index;
 use driftline_shared::units::hash;
+use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
 
 /// Longest line of a source.
@@ -64,6 +65,40 @@ pub enum SourceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The column with the time is not there.
+    #[error("{path} has no column {column}, which source.time names: add it, or leave the key out and give rate_hz")]
+    MissingTime {
+        /// The source.
+        path: String,
+        /// The column.
+        column: String,
+    },
+    /// The inference server cannot listen.
+    #[error(
+        "applications cannot be served at {address} ({source}): choose another source.listen, or stop what is there"
+    )]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file with a secret.
+    #[error("the token file {path} cannot be read ({source}): create it and let this user read it")]
+    Token {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program that does not start.
+    #[error("the program {program} cannot be started ({source}): check source.command and that this user may run it")]
+    Command {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Too much to shuffle in memory.
     #[error("{path} has more than {max} values, too many to shuffle in memory: use order = \"file\"")]
     TooLarge {
@@ -102,7 +137,7 @@ pub enum RowError {
 }
 
 /// What a model wants of a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
     /// Columns in the model's order.
     pub inputs: Vec<String>,
@@ -112,6 +147,8 @@ pub struct Wanted {
     pub classes: Vec<String>,
     /// Column with the sample's id.
     pub id: Option<String>,
+    /// Column with the time at which the sample was taken.
+    pub time: Option<String>,
 }
 
 impl Wanted {
@@ -122,6 +159,7 @@ impl Wanted {
             label: label.map(Into::into).or(profile.label.clone()),
             classes: profile.classes.clone(),
             id: id.map(Into::into),
+            time: None,
         }
     }
 
@@ -132,18 +170,20 @@ impl Wanted {
 }
 
 /// What a row says beside its inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Known {
     /// The true class, where it is known.
     pub label: Option<u16>,
     /// [`hash`] of the sample's id, where the source has one.
     pub id: Option<u64>,
+    /// When it was taken, in milliseconds since any fixed moment, where the source is played by it.
+    pub at_ms: Option<f64>,
 }
 
 impl Known {
     /// An empty id is none.
     fn with_id(label: Option<u16>, id: Option<&[u8]>) -> Self {
-        Self { label, id: id.map(<[u8]>::trim_ascii).filter(|id| !id.is_empty()).map(hash) }
+        Self { label, id: id.map(<[u8]>::trim_ascii).filter(|id| !id.is_empty()).map(hash), at_ms: None }
     }
 }
 
@@ -174,6 +214,7 @@ pub struct Columns {
     inputs: Vec<usize>,
     label: Option<usize>,
     id: Option<usize>,
+    time: Option<usize>,
     /// Columns that nothing reads.
     pub ignored: Vec<String>,
 }
@@ -192,16 +233,18 @@ impl Columns {
             }
         }
         let label = wanted.label.as_ref().and_then(|l| header.iter().position(|name| name == l));
-        let id = match &wanted.id {
-            Some(column) => match header.iter().position(|name| name == column) {
-                None => return Err(SourceError::MissingId { path: path.to_owned(), column: column.clone() }),
-                found => found,
-            },
-            None => None,
-        };
-        let used = |at: &usize| inputs.contains(at) || label == Some(*at) || id == Some(*at);
+        let find =
+            |column: &Option<String>| column.as_ref().map(|column| header.iter().position(|name| name == column));
+        let missing = |column: &Option<String>| column.clone().unwrap_or_default();
+        let id = find(&wanted.id).map_or(Ok(None), |at| {
+            at.map(Some).ok_or(SourceError::MissingId { path: path.to_owned(), column: missing(&wanted.id) })
+        })?;
+        let time = find(&wanted.time).map_or(Ok(None), |at| {
+            at.map(Some).ok_or(SourceError::MissingTime { path: path.to_owned(), column: missing(&wanted.time) })
+        })?;
+        let used = |at: &usize| inputs.contains(at) || [label, id, time].contains(&Some(*at));
         let ignored = (0..header.len()).filter(|at| !used(at)).map(|at| header[at].clone()).collect();
-        Ok(Self { cells: header.len(), inputs, label, id, ignored })
+        Ok(Self { cells: header.len(), inputs, label, id, time, ignored })
     }
 
     /// Reads one row of cells: the inputs go to `values`, all or none of them.
@@ -225,7 +268,8 @@ impl Columns {
             values.push(value);
         }
         let label = self.label.and_then(|at| wanted.class(&String::from_utf8_lossy(cell(at))));
-        Ok(Known::with_id(label, self.id.map(cell)))
+        let at_ms = self.time.and_then(|at| time_ms(&String::from_utf8_lossy(cell(at))));
+        Ok(Known { at_ms, ..Known::with_id(label, self.id.map(&cell)) })
     }
 
     /// Appends the inputs of a row of numbers.
@@ -239,6 +283,18 @@ pub fn number(text: &str) -> Option<f32> {
     match text.trim() {
         "" | "NA" | "N/A" | "null" => Some(f32::NAN),
         text => text.parse().ok(),
+    }
+}
+
+/// Milliseconds of a time as tables hold it: RFC 3339, or seconds or milliseconds since 1970, told apart by their size.
+pub fn time_ms(text: &str) -> Option<f64> {
+    /// Seconds before the year 5138 are below, milliseconds after 1973 above.
+    const SECONDS_MAX: f64 = 1e11;
+    let text = text.trim();
+    match text.parse::<f64>() {
+        Ok(n) if n.is_finite() => Some(if n.abs() < SECONDS_MAX { n * 1e3 } else { n }),
+        Ok(_) => None,
+        Err(_) => text.parse::<jiff::Timestamp>().ok().map(|t| t.as_millisecond() as f64),
     }
 }
 
@@ -344,10 +400,13 @@ fn name_of(cell: &[u8]) -> String {
     String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').trim().to_owned()
 }
 
-/// Reads one JSON object. A key that is absent or null is a missing reading.
+/// Reads one JSON object.
 fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Known, RowError> {
-    use serde_json::{Map, Value};
-    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|_| RowError::NotAnObject)?;
+    members(&serde_json::from_slice(line).map_err(|_| RowError::NotAnObject)?, wanted, values)
+}
+
+/// Reads the members of an object. A key that is absent or null is a missing reading.
+pub fn members(object: &Map<String, Value>, wanted: &Wanted, values: &mut Vec<f32>) -> Result<Known, RowError> {
     if !wanted.inputs.iter().any(|name| object.contains_key(name)) {
         return Err(RowError::NoInputs);
     }
@@ -379,7 +438,11 @@ fn object(line: &[u8], wanted: &Wanted, values: &mut Vec<f32>) -> Result<Known, 
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     });
-    Ok(Known::with_id(label, id.as_deref().map(str::as_bytes)))
+    let at_ms = wanted.time.as_ref().and_then(|time| object.get(time)).and_then(|time| match time {
+        Value::String(text) => time_ms(text),
+        other => time_ms(&other.to_string()),
+    });
+    Ok(Known { at_ms, ..Known::with_id(label, id.as_deref().map(str::as_bytes)) })
 }
 
 fn read_error(path: &str, error: csv::Error) -> SourceError {

@@ -36,6 +36,7 @@ pub struct Spool {
     closed: WallMs,
     /// What earlier starts left, oldest first, and last the stream of this start.
     lines: VecDeque<Line>,
+    drain: Drain,
     frames: usize,
     /// Windows in `waiting` and `lines`.
     kept: u64,
@@ -59,6 +60,16 @@ struct Line {
     cursor: u64,
     /// Whether this pass has still to say which numbers are behind: a collector with an empty store would wait for them for ever.
     settles: bool,
+}
+
+/// What is sent first when windows of earlier starts wait too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Drain {
+    /// What is oldest.
+    #[default]
+    Backlog,
+    /// What this start makes; the backlog when nothing of it waits.
+    Live,
 }
 
 /// Windows by what became of them.
@@ -101,12 +112,18 @@ impl Spool {
                 cursor: 1,
                 settles: false,
             }]),
+            drain: Drain::default(),
             frames: 0,
             kept: 0,
             entries: None,
             scratch: vec![0; FRAME_BYTES_MAX].into(),
             counts: Counts::default(),
         }
+    }
+
+    /// The same with what is sent first.
+    pub fn with_drain(self, drain: Drain) -> Self {
+        Self { drain, ..self }
     }
 
     /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed.
@@ -191,7 +208,10 @@ impl Spool {
         if live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next) {
             self.number();
         }
-        let at = self.lines.iter().position(Line::is_due)?;
+        let at = match self.drain {
+            Drain::Backlog => self.lines.iter().position(Line::is_due)?,
+            Drain::Live => self.lines.iter().rposition(Line::is_due)?,
+        };
         let line = &mut self.lines[at];
         if std::mem::take(&mut line.settles) {
             let (stream, lowest) = (line.stream, line.lowest());

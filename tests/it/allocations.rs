@@ -51,6 +51,7 @@ fn a_sample_allocates_nothing_of_ours() {
         window_samples_max: 1_000_000,
         spool_commit_ms: 2_500,
         spool_frames_max: 100,
+        drain: driftline_agent::spool::Drain::Backlog,
         labels_samples_max: 700,
         proof: Proof { trial: 1, commit: 1 },
     };

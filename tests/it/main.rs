@@ -16,7 +16,9 @@ mod influx;
 mod ingest;
 mod paths;
 mod performance;
+mod service;
 mod sim;
+mod sources;
 mod spool;
 mod tidy;
 

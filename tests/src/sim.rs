@@ -446,6 +446,7 @@ fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
         window_samples_max: 1_000_000,
         spool_frames_max: 2_000,
         spool_commit_ms: 5_000,
+        drain: driftline_agent::spool::Drain::Backlog,
         labels_samples_max: 10_000,
         proof: Proof { trial: 20, commit: 20 },
     };

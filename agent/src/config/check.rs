@@ -18,7 +18,7 @@ pub(super) fn toml_sentence(message: &str) -> String {
 }
 
 /// Milliseconds of a time such as `250ms`, `60s`, `5m` or `1h`.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let unit = match unit.trim() {
@@ -36,7 +36,12 @@ pub(super) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn wrong<T>(&self, key: &'static str, found: impl std::fmt::Debug, wanted: &str) -> Result<T, ConfigError> {
+    pub(super) fn wrong<T>(
+        &self,
+        key: &'static str,
+        found: impl std::fmt::Debug,
+        wanted: &str,
+    ) -> Result<T, ConfigError> {
         Err(ConfigError::Value { path: self.path.into(), key, found: format!("{found:?}"), wanted: wanted.into() })
     }
 
@@ -88,6 +93,11 @@ impl Checker<'_> {
                 1,
                 SPOOL_COMMIT_MS_MAX,
             )?,
+            drain: match raw.spool.drain.as_deref() {
+                None | Some("backlog") => Drain::Backlog,
+                Some("live") => Drain::Live,
+                Some(other) => return self.wrong("spool.drain", other, "use \"backlog\" or \"live\""),
+            },
             labels_samples_max: self.between(
                 "labels.samples_max",
                 raw.labels.samples_max.unwrap_or(labels::SAMPLES_DEFAULT),
@@ -132,87 +142,25 @@ impl Checker<'_> {
         else {
             return self.wrong("mqtt.keep_alive", keep_alive, "use a time from \"5s\" to \"1h\"");
         };
-        let port = raw.port.unwrap_or(1883);
-        Ok(MqttConfig { host: raw.host, port, username: raw.username, password_file: raw.password_file, keep_alive_s })
-    }
-
-    fn source(&self, raw: RawSource) -> Result<SourceConfig, ConfigError> {
-        let pumps = raw.kind == "pumps";
-        let rate_hz = raw.rate_hz.or(pumps.then_some(1.0));
-        if let Some(rate) = rate_hz
-            && !(rate > 0.0 && rate <= RATE_HZ_MAX)
-        {
-            return self.wrong("source.rate_hz", rate, &format!("use a number above 0 and up to {RATE_HZ_MAX}"));
-        }
-        if raw.label.as_ref().is_some_and(String::is_empty) {
-            return self.wrong("source.label", "", "give the column's name or leave the key out");
-        }
-        if raw.id.as_ref().is_some_and(String::is_empty) {
-            return self.wrong("source.id", "", "give the column's name or leave the key out");
-        }
-        self.only_where_used(&raw)?;
-        let kind = match raw.kind.as_str() {
-            "csv" => self.file(&raw, Format::Csv)?,
-            "ndjson" => self.file(&raw, Format::Ndjson)?,
-            "stdin" => SourceKind::Stdin { format: self.format(raw.format.as_deref())? },
-            "pumps" => SourceKind::Pumps { seed: raw.seed.unwrap_or(1), fault_after_ms: self.fault(raw.fault_after)? },
-            _ => return self.wrong("source.kind", raw.kind, "use \"csv\", \"ndjson\", \"stdin\" or \"pumps\""),
+        let own = match (raw.cert_file, raw.key_file) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return self.wrong("mqtt.key_file", "missing", "give the certificate's key too"),
+            (None, Some(_)) => return self.wrong("mqtt.cert_file", "missing", "give the key's certificate too"),
         };
-        Ok(SourceConfig { kind, rate_hz, repeat: raw.repeat.unwrap_or(false), label: raw.label, id: raw.id })
-    }
-
-    /// A key that would silently do nothing is a mistake too.
-    fn only_where_used(&self, raw: &RawSource) -> Result<(), ConfigError> {
-        let file = matches!(raw.kind.as_str(), "csv" | "ndjson");
-        let (stdin, pumps) = (raw.kind == "stdin", raw.kind == "pumps");
-        let shuffled = file && raw.order.as_deref() == Some("shuffled");
-        let rules = [
-            ("source.path", raw.path.is_some(), file, "only kinds \"csv\" and \"ndjson\" have a path"),
-            ("source.loop", raw.repeat.is_some(), file, "only kinds \"csv\" and \"ndjson\" can loop"),
-            ("source.order", raw.order.is_some(), file, "only kinds \"csv\" and \"ndjson\" have an order"),
-            (
-                "source.seed",
-                raw.seed.is_some(),
-                pumps || shuffled,
-                "only kind \"pumps\" and order \"shuffled\" have a seed",
-            ),
-            ("source.format", raw.format.is_some(), stdin, "only kind \"stdin\" has a format"),
-            ("source.id", raw.id.is_some(), !pumps, "the samples of kind \"pumps\" are numbered"),
-            ("source.fault_after", raw.fault_after.is_some(), pumps, "only kind \"pumps\" has a fault"),
-        ];
-        for (key, given, used, wanted) in rules {
-            if given && !used {
-                return self.wrong(key, "given", &format!("{wanted}, and kind is {:?}: remove the key", raw.kind));
+        let tls = match raw.ca_file {
+            Some(ca_file) => Some(TlsConfig { ca_file, own }),
+            None if own.is_some() => {
+                return self.wrong(
+                    "mqtt.ca_file",
+                    "missing",
+                    "give the authority that signed the broker's certificate",
+                );
             }
-        }
-        Ok(())
-    }
-
-    fn file(&self, raw: &RawSource, format: Format) -> Result<SourceKind, ConfigError> {
-        let Some(path) = raw.path.clone().filter(|p| !p.as_os_str().is_empty()) else {
-            return self.wrong("source.path", "missing", "give the file to read");
+            None => None,
         };
-        let order = match raw.order.as_deref() {
-            None | Some("file") => Order::File,
-            Some("shuffled") => Order::Shuffled(raw.seed.unwrap_or(1)),
-            Some(other) => return self.wrong("source.order", other, "use \"file\" or \"shuffled\""),
-        };
-        Ok(SourceKind::File { path, format, order })
-    }
-
-    fn format(&self, raw: Option<&str>) -> Result<Format, ConfigError> {
-        match raw {
-            None | Some("ndjson") => Ok(Format::Ndjson),
-            Some("csv") => Ok(Format::Csv),
-            Some(other) => self.wrong("source.format", other, "use \"csv\" or \"ndjson\""),
-        }
-    }
-
-    fn fault(&self, raw: Option<String>) -> Result<Option<u64>, ConfigError> {
-        let Some(text) = raw else { return Ok(None) };
-        match milliseconds(&text) {
-            Some(ms) => Ok(Some(ms)),
-            None => self.wrong("source.fault_after", text, "use a time such as \"30s\" or \"5m\""),
-        }
+        let port = raw.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 });
+        let (username, password_file) = (raw.username, raw.password_file);
+        Ok(MqttConfig { host: raw.host, port, username, password_file, tls, keep_alive_s })
     }
 }

@@ -38,6 +38,9 @@ pub(super) struct RawMqtt {
     pub(super) port: Option<u16>,
     pub(super) username: Option<String>,
     pub(super) password_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     pub(super) keep_alive: Option<String>,
 }
 
@@ -61,6 +64,15 @@ pub(super) struct RawSource {
     pub(super) order: Option<String>,
     pub(super) seed: Option<u64>,
     pub(super) fault_after: Option<String>,
+    pub(super) time: Option<String>,
+    pub(super) speed: Option<f64>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) listen: Option<String>,
+    pub(super) deadline: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) topic: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
 }
 
 #[derive(Deserialize, Default)]
@@ -81,6 +93,7 @@ pub(super) struct RawTrial {
 pub(super) struct RawSpool {
     pub(super) frames_max: Option<u32>,
     pub(super) commit_ms: Option<u32>,
+    pub(super) drain: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

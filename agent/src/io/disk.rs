@@ -127,7 +127,8 @@ impl Disk {
         self.dir.join("slots.json")
     }
 
-    fn release_dir(&self, digest: Digest) -> PathBuf {
+    /// Where a release is kept.
+    pub fn release_dir(&self, digest: Digest) -> PathBuf {
         self.dir.join("slots").join(digest.to_string())
     }
 }

@@ -4,18 +4,21 @@
 //! channels of fixed size, and it publishes only while the link has room. Used by `main.rs`, and by the collector's
 //! demo with twenty agents in one process.
 
+mod answer;
+
 use super::clock::Clock;
 use super::jobs::{self, Done, JOBS_MAX, Job};
 use super::mqtt::{LinkEvent, LinkPublish};
 use super::report::{Hooks, Report};
-use super::source::{self, Fed, Feed};
+use super::source::{self, Around, Fed, Feed};
 use super::spool_dir::{self, Writer};
 use super::start::{self, StartError, Started};
-use crate::agent::{self, Agent, Input, Publish, Sample, Settings};
+use crate::agent::{self, Agent, Input, Publish, Settings};
 use crate::config::Config;
 use crate::inference::Model;
+use crate::serving::Served;
 use crate::slot::{Action, Proof};
-use crate::source::{Chunk, SourceError, Wanted};
+use crate::source::{SourceError, Wanted};
 use crate::spool::journal::Entry;
 use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;
@@ -62,6 +65,8 @@ pub enum RunError {
 pub struct Running {
     ended: oneshot::Receiver<Result<Report, RunError>>,
     link: tokio::task::JoinHandle<()>,
+    status: tokio::task::JoinHandle<()>,
+    disk_jobs: tokio::task::JoinHandle<()>,
 }
 
 /// Starts an agent and runs it until its source ends or `shutdown` completes.
@@ -80,8 +85,8 @@ pub async fn start(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, RunError> {
     let config = Arc::new(config);
-    let prepared = config.clone();
-    let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared));
+    let (prepared, trial) = (config.clone(), hooks.trial.clone());
+    let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared, &trial));
     let Started { disk, file, active } = prepare.await.map_err(|_| RunError::Thread)??;
     let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
     let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
@@ -93,6 +98,7 @@ pub async fn start(
         window_samples_max: config.window_samples_max,
         spool_frames_max: config.spool_frames_max,
         spool_commit_ms: config.spool_commit_ms / 2,
+        drain: config.drain,
         labels_samples_max: config.labels_samples_max,
         proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
     };
@@ -114,10 +120,12 @@ pub async fn start(
     let (event_tx, events) = mpsc::channel(EVENTS_MAX);
     // Every start has numbers of its own, so that an old will is known as old.
     let connection_first = file.starts << 20;
-    let link = super::link::start(&config, &agent, connection_first, publishes, event_tx)?;
+    let beat = hooks.counters.clone();
+    let link = super::link::start(&config, &agent, connection_first, publishes, event_tx, beat)?;
+    let status = tokio::spawn(super::status::serve(config.clone(), hooks.counters.clone()));
     let (job_tx, jobs) = mpsc::channel(JOBS_MAX);
     let (done_tx, done) = mpsc::channel(JOBS_MAX);
-    tokio::spawn(jobs::run(disk, file, jobs, done_tx));
+    let disk_jobs = tokio::spawn(jobs::run(disk, hooks.trial.clone(), file, jobs, done_tx));
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         shutdown.await;
@@ -136,6 +144,7 @@ pub async fn start(
         outputs: Vec::new(),
         trial_outputs: Vec::new(),
         feed: None,
+        served: watch::Sender::new(None),
         publish,
         events,
         jobs: job_tx,
@@ -159,13 +168,16 @@ pub async fn start(
             let _ = ended_tx.send(runtime.block_on(worker.run()));
         })
         .map_err(refused("a thread"))?;
-    Ok(Running { ended, link })
+    Ok(Running { ended, link, status, disk_jobs })
 }
 
 impl Running {
     /// Waits until the agent has ended.
     pub async fn wait(self) -> Result<Report, RunError> {
         let result = self.ended.await.unwrap_or(Err(RunError::Thread));
+        self.status.abort();
+        // They hold the directory's lock, which the next start needs.
+        let _ = tokio::time::timeout(GOODBYE, self.disk_jobs).await;
         // The thread has let go of the link, which now says goodbye.
         let mut link = self.link;
         if tokio::time::timeout(GOODBYE, &mut link).await.is_err() {
@@ -186,6 +198,8 @@ struct Worker {
     outputs: Vec<f32>,
     trial_outputs: Vec<f32>,
     feed: Option<Feed>,
+    /// What applications can ask.
+    served: watch::Sender<Option<Arc<Served>>>,
     publish: mpsc::Sender<LinkPublish>,
     events: mpsc::Receiver<LinkEvent>,
     jobs: mpsc::Sender<Job>,
@@ -214,6 +228,7 @@ enum Woken {
 
 impl Worker {
     async fn run(mut self) -> Result<Report, RunError> {
+        self.serve();
         self.start_source();
         loop {
             self.act();
@@ -267,11 +282,13 @@ impl Worker {
                     self.before = self.active.take();
                     self.active = self.candidate.take();
                     self.log_release("answers now");
+                    self.serve();
                     self.start_source();
                 }
                 Action::Back => {
                     self.active = self.before.take();
                     self.log_release("answers again");
+                    self.serve();
                 }
                 Action::Discard => {
                     self.trial = false;
@@ -333,11 +350,16 @@ impl Worker {
         match event {
             LinkEvent::Up { connection } => {
                 self.connection = Some(connection);
+                self.hooks.counters.change(|snapshot| {
+                    snapshot.link_changed = Some(std::time::Instant::now());
+                    snapshot.connections += 1;
+                });
                 tracing::info!("connected to {}:{}", self.config.mqtt.host, self.config.mqtt.port);
                 self.handle(Input::LinkUp { connection });
             }
             LinkEvent::Down { reason } => {
                 if self.connection.take().is_some() {
+                    self.hooks.counters.change(|snapshot| snapshot.link_changed = Some(std::time::Instant::now()));
                     tracing::warn!("the connection is lost, windows wait in the spool: {reason}");
                 }
                 self.handle(Input::LinkDown);
@@ -364,8 +386,9 @@ impl Worker {
 
     fn fed(&mut self, fed: Option<Fed>) {
         match fed {
+            Some(Fed::Asked(asked)) => self.asked(asked),
             Some(Fed::Chunk(chunk)) => {
-                self.samples(&chunk);
+                self.samples(&chunk, |_, _| {});
                 if let Some(feed) = &self.feed {
                     feed.give_back(chunk);
                 }
@@ -382,35 +405,19 @@ impl Worker {
         }
     }
 
-    /// Infers and sketches a chunk. Allocates nothing per sample.
-    fn samples(&mut self, chunk: &Chunk) {
-        let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
-        let now = self.clock.now();
-        if chunk.malformed > 0 {
-            self.agent.handle(now, Input::Malformed(chunk.malformed));
-        }
-        for (inputs, read) in chunk.values.chunks_exact(width).zip(&chunk.rows) {
-            let outputs = match &mut self.active {
-                Some(model) => model.answer(inputs, &mut self.outputs),
-                None => crate::inference::Outputs::Failed,
-            };
-            let trial = match &mut self.candidate {
-                Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
-                _ => None,
-            };
-            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label: read.label, id: read.id };
-            self.agent.handle(now, Input::Sample(sample));
-            // A release may have changed by this sample; the next one belongs to the new model.
-            self.act();
-        }
-    }
-
     fn start_source(&mut self) {
-        let Some(profile) = self.agent.active().filter(|_| self.feed.is_none() && self.ending.is_none()) else {
+        let source = &self.config.source;
+        if self.feed.is_some() || self.ending.is_some() {
             return;
+        }
+        let wanted = match self.agent.active() {
+            Some(profile) => Wanted::of(profile, source.label.as_deref(), source.id.as_deref()),
+            // Applications get a sentence while there is no model; other sources wait for one.
+            None if source.is_asked() => Wanted::default(),
+            None => return,
         };
-        let wanted = Wanted::of(profile, self.config.source.label.as_deref(), self.config.source.id.as_deref());
-        match source::start(&self.config.source, wanted, self.hooks.fault.clone(), &self.runtime) {
+        let around = Around { fault: self.hooks.fault.clone(), served: self.served.subscribe() };
+        match source::start(source, wanted, around, &self.runtime) {
             Ok(feed) => self.feed = Some(feed),
             Err(source) => {
                 self.source_error = Some(SourceError::Read { path: "the source".into(), source });
@@ -446,6 +453,13 @@ impl Worker {
         counters.release.store(self.agent.active().map_or(0, |p| p.release.0), Ordering::Relaxed);
         counters.up.store(self.agent.is_up(), Ordering::Relaxed);
         counters.heartbeat.fetch_add(1, Ordering::Relaxed);
+        counters.change(|snapshot| {
+            if snapshot.ledger.samples_taken != ledger.samples_taken {
+                snapshot.last_sample = Some(std::time::Instant::now());
+            }
+            snapshot.ledger = ledger;
+            snapshot.messages_refused = self.agent.messages_refused();
+        });
     }
 
     fn log_release(&self, what: &str) {

@@ -4,6 +4,7 @@
 
 use super::disk::Disk;
 use super::start::{Loaded, ReleaseError, load};
+use super::trial::Trial;
 use crate::bundle::Bundle;
 use crate::slot::{SlotFile, StageFrom};
 use driftline_shared::manifest::Digest;
@@ -30,15 +31,21 @@ pub(crate) enum Done {
 }
 
 /// Does jobs until nobody asks for more.
-pub(crate) async fn run(disk: Disk, file: SlotFile, mut jobs: mpsc::Receiver<Job>, done: mpsc::Sender<Done>) {
+pub(crate) async fn run(
+    disk: Disk,
+    trial: Trial,
+    file: SlotFile,
+    mut jobs: mpsc::Receiver<Job>,
+    done: mpsc::Sender<Done>,
+) {
     let disk = Arc::new(disk);
     let mut last = file;
     while let Some(job) = jobs.recv().await {
         if let Job::Persist { file, .. } = &job {
             last = file.clone();
         }
-        let (disk, kept) = (disk.clone(), last.kept().collect::<Vec<_>>());
-        let work = tokio::task::spawn_blocking(move || work(&disk, job, &kept));
+        let (disk, trial, kept) = (disk.clone(), trial.clone(), last.kept().collect::<Vec<_>>());
+        let work = tokio::task::spawn_blocking(move || work(&disk, &trial, job, &kept));
         let Ok(result) = work.await else {
             tracing::error!("a disk job broke off");
             continue;
@@ -51,14 +58,14 @@ pub(crate) async fn run(disk: Disk, file: SlotFile, mut jobs: mpsc::Receiver<Job
     }
 }
 
-fn work(disk: &Disk, job: Job, kept: &[Digest]) -> Option<Done> {
+fn work(disk: &Disk, trial: &Trial, job: Job, kept: &[Digest]) -> Option<Done> {
     match job {
         Job::Persist { number, file } => {
             let result = disk.persist(&file).map_err(|e| e.to_string());
             Some(Done::Persisted { number, result })
         }
         Job::Stage { digest, from } => {
-            let result = stage(disk, digest, from).map_err(|e| e.to_string());
+            let result = stage(disk, trial, digest, from).map_err(|e| e.to_string());
             Some(Done::Staged { digest, result })
         }
         Job::Tidy => {
@@ -68,7 +75,7 @@ fn work(disk: &Disk, job: Job, kept: &[Digest]) -> Option<Done> {
     }
 }
 
-fn stage(disk: &Disk, digest: Digest, from: StageFrom) -> Result<Loaded, ReleaseError> {
+fn stage(disk: &Disk, trial: &Trial, digest: Digest, from: StageFrom) -> Result<Loaded, ReleaseError> {
     let bundle = match from {
         StageFrom::Fetched(manifest, files) => {
             let bundle = Bundle::from_files(manifest, files)?;
@@ -77,5 +84,6 @@ fn stage(disk: &Disk, digest: Digest, from: StageFrom) -> Result<Loaded, Release
         }
         StageFrom::Stored => disk.load(digest)?,
     };
+    trial.of(&disk.release_dir(digest)).map_err(ReleaseError::Trial)?;
     load(&bundle)
 }

@@ -1,11 +1,14 @@
 //! What the MQTT link is told of this agent: where to connect, as whom, what to subscribe to, and its last will.
 
-use super::mqtt::{self, LinkConfig, LinkEvent, LinkPublish, Secret, Will};
+use super::mqtt::{self, LinkConfig, LinkEvent, LinkPublish, Secret, Tls, Will};
+use super::report::Counters;
 use super::start::StartError;
+use super::tls;
 use crate::agent::{self, Agent};
-use crate::config::Config;
+use crate::config::{Config, MqttConfig};
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Starts the link; `first` numbers its first connection. It ends when `publishes` is closed.
@@ -15,26 +18,41 @@ pub(crate) fn start(
     first: u64,
     publishes: mpsc::Receiver<LinkPublish>,
     events: mpsc::Sender<LinkEvent>,
+    beat: Arc<Counters>,
 ) -> Result<tokio::task::JoinHandle<()>, StartError> {
     let (fleet, device) = (config.fleet.clone(), config.device.clone());
     let mqtt = config.mqtt.clone();
-    let password = mqtt.password_file.as_deref().map(password).transpose()?;
+    let (password, mut tls) = credentials(&mqtt)?;
     let subscribe: Vec<String> = agent.subscriptions().map(ToOwned::to_owned).into();
     let link = move |connection| {
         let death = agent::death(&fleet, &device, connection);
+        // Renewed certificates count from the next connection on; while they cannot be read, the last ones do.
+        match mqtt.tls.as_ref().map(tls::client) {
+            Some(Ok(read)) => tls = Some(Tls(read)),
+            Some(Err(error)) => tracing::warn!("the certificates of before are used: {error}"),
+            None => {}
+        }
         LinkConfig {
             host: mqtt.host.clone(),
             port: mqtt.port,
             client_id: device.to_string(),
             username: mqtt.username.clone(),
             password: password.clone(),
+            tls: tls.clone(),
             keep_alive_s: mqtt.keep_alive_s,
             payload_bytes_max: FRAME_BYTES_MAX as u32,
             will: Will { topic: death.topic, payload: death.payload },
             subscribe: subscribe.clone(),
         }
     };
-    Ok(tokio::spawn(mqtt::run(first, link, publishes, events)))
+    Ok(tokio::spawn(mqtt::run(first, link, publishes, events, beat)))
+}
+
+/// Password and certificates, read from their files.
+pub(crate) fn credentials(mqtt: &MqttConfig) -> Result<(Option<Secret>, Option<Tls>), StartError> {
+    let password = mqtt.password_file.as_deref().map(password).transpose()?;
+    let tls = mqtt.tls.as_ref().map(tls::client).transpose()?.map(Tls);
+    Ok((password, tls))
 }
 
 /// The first line of a password file.

@@ -6,7 +6,9 @@
 
 pub mod bundle_dir;
 pub mod clock;
+pub(crate) mod command;
 pub mod disk;
+pub mod doctor;
 pub mod driver;
 pub(crate) mod jobs;
 pub(crate) mod link;
@@ -14,6 +16,12 @@ pub mod log;
 pub mod mqtt;
 pub mod record;
 pub mod report;
+pub(crate) mod sensors;
+pub(crate) mod serving;
 pub mod source;
 pub mod spool_dir;
 pub(crate) mod start;
+pub mod status;
+pub(crate) mod tls;
+pub(crate) mod topic;
+pub mod trial;

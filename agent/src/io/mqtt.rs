@@ -2,12 +2,16 @@
 //!
 //! The spool owns delivery, so this link may lose what it holds. What it must not do: spin, hold unbounded memory, or fall into a loop
 //! over one bad packet. A client lives for one connection only: rumqttc clears or replays its own state in ways that depend on the
-//! broker's session (rumqtt #1014, #1056), so every reconnect builds a new client with a clean session. TLS comes with a later issue.
+//! broker's session (rumqtt #1014, #1056), so every reconnect builds a new client with a clean session.
 
+use super::report::Counters;
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnectReturnCode, Filter, LastWill, Packet, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::{TlsConfiguration, Transport};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,6 +26,8 @@ const HEALTHY: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Keep-alives without a word from the broker after which the client is given up.
 const SILENT_KEEP_ALIVES: u32 = 3;
+/// The task shows that it lives at least so often, but for the time a connection takes.
+const BEAT: Duration = Duration::from_secs(2);
 /// Requests inside rumqttc; more wait with the caller.
 const REQUESTS_MAX: usize = 16;
 /// Unacknowledged QoS 1 publishes inside rumqttc, far below its packet-id range.
@@ -38,6 +44,17 @@ impl std::fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+/// How TLS is spoken; two are the same when they are one.
+#[derive(Debug, Clone)]
+pub struct Tls(pub Arc<rustls::ClientConfig>);
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+impl Eq for Tls {}
 
 /// A message that the broker sends when the connection breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +78,8 @@ pub struct LinkConfig {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Secret>,
+    /// TLS, when the broker wants it.
+    pub tls: Option<Tls>,
     /// Keep-alive in seconds, at least 1.
     pub keep_alive_s: u16,
     /// Largest payload either way.
@@ -109,14 +128,15 @@ pub struct LinkPublish {
 /// Runs the link until nobody publishes or listens any more. Attempts are numbered from `first`.
 pub async fn run(
     first: u64,
-    config: impl Fn(u64) -> LinkConfig + Send,
+    mut config: impl FnMut(u64) -> LinkConfig + Send,
     mut publishes: mpsc::Receiver<LinkPublish>,
     events: mpsc::Sender<LinkEvent>,
+    beat: Arc<Counters>,
 ) {
     let mut failures = 0u32;
     for number in first.. {
         let since = Instant::now();
-        let Err(reason) = connection(number, &config(number), &mut publishes, &events).await else { return };
+        let Err(reason) = connection(number, &config(number), &mut publishes, &events, &beat).await else { return };
         // The spool sends again; what waits here would only be old.
         while publishes.try_recv().is_ok() {}
         if events.send(LinkEvent::Down { reason: reason.clone() }).await.is_err() {
@@ -125,7 +145,11 @@ pub async fn run(
         failures = if since.elapsed() >= HEALTHY { 0 } else { failures.saturating_add(1) };
         let wait = backoff(failures);
         tracing::info!(reason, wait_ms = wait.as_millis() as u64, "not connected; trying again");
-        tokio::time::sleep(wait).await;
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            beat.link_beat.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep_until(until.min(Instant::now() + BEAT)).await;
+        }
     }
 }
 
@@ -135,6 +159,7 @@ async fn connection(
     config: &LinkConfig,
     publishes: &mut mpsc::Receiver<LinkPublish>,
     events: &mpsc::Sender<LinkEvent>,
+    beat: &Counters,
 ) -> Result<(), String> {
     let (client, mut broker) = AsyncClient::new(options(config), REQUESTS_MAX);
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, subscribed(config, &client, &mut broker));
@@ -145,7 +170,9 @@ async fn connection(
     let silence = Duration::from_secs(u64::from(config.keep_alive_s.max(1))) * SILENT_KEEP_ALIVES;
     let mut heard = Instant::now();
     let mut waiting: Option<LinkPublish> = None;
+    let mut tick = tokio::time::interval(BEAT);
     loop {
+        beat.link_beat.fetch_add(1, Ordering::Relaxed);
         tokio::select! {
             // Both branches are safe to cancel: recv loses nothing, poll keeps its state in the event loop.
             event = broker.poll() => match event.map_err(|e| e.to_string())? {
@@ -171,6 +198,7 @@ async fn connection(
                     return Ok(());
                 }
             },
+            _ = tick.tick() => {}
             () = tokio::time::sleep_until(heard + silence) => {
                 return Err(format!("the broker said nothing for {} s", silence.as_secs()));
             }
@@ -227,6 +255,9 @@ fn options(config: &LinkConfig) -> MqttOptions {
     options.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
     if let Some(username) = &config.username {
         options.set_credentials(username, config.password.as_ref().map_or("", |p| p.0.as_str()));
+    }
+    if let Some(Tls(tls)) = &config.tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
     }
     let will = LastWill::new(&config.will.topic, config.will.payload.to_vec(), QoS::AtLeastOnce, true, None);
     options.set_last_will(will);

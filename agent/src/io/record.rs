@@ -3,11 +3,15 @@
 //! CSV is passed through, JSON lines get the keys of the first object as columns, and the pump is simulated, label included.
 //! Nothing is paced, and no model is needed.
 
+use super::sensors::Sensors;
 use crate::config::{Format, SourceConfig, SourceKind};
 use crate::pumps::{CLASSES, COLUMNS, LABEL, Pump};
 use crate::source::LINE_BYTES_MAX;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// Why nothing can be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,9 @@ pub enum RecordError {
         /// Why.
         reason: String,
     },
+    /// Not this kind.
+    #[error("samples that applications send cannot be recorded here: record them in the application, as CSV")]
+    Kind,
     /// The output cannot be written.
     #[error("the output cannot be written")]
     Write(#[from] std::io::Error),
@@ -34,9 +41,40 @@ pub fn record(config: &SourceConfig, rows: u64, fault: bool, out: &mut impl Writ
             let file = File::open(path).map_err(|e| RecordError::Read { path: name.clone(), reason: e.to_string() })?;
             copy(Box::new(file), *format, &name, rows, out)?;
         }
+        SourceKind::System => sensors(config.rate_hz.unwrap_or(1.0), rows, out)?,
+        SourceKind::Command { command, format } => {
+            let error = |reason: String| RecordError::Read { path: command[0].clone(), reason };
+            let mut child = std::process::Command::new(&command[0]);
+            let child = child.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+            let mut child = child.map_err(|e| error(e.to_string()))?;
+            let pipe = child.stdout.take().ok_or_else(|| error("it has no output".into()))?;
+            let copied = copy(Box::new(pipe), *format, &command[0], rows, out);
+            let _ = child.kill();
+            let _ = child.wait();
+            copied?;
+        }
+        SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Err(RecordError::Kind),
         SourceKind::Stdin { format } => copy(Box::new(std::io::stdin()), *format, "standard input", rows, out)?,
     }
     Ok(out.flush()?)
+}
+
+/// Readings of this device at this pace.
+fn sensors(rate_hz: f64, rows: u64, out: &mut impl Write) -> std::io::Result<()> {
+    let mut sensors = Sensors::all(Path::new("/"));
+    writeln!(out, "{}", sensors.names().join(","))?;
+    let mut values = Vec::new();
+    for row in 0..rows {
+        if row > 0 {
+            std::thread::sleep(Duration::from_secs_f64(1.0 / rate_hz));
+        }
+        values.clear();
+        sensors.read(&mut values);
+        let cells: Vec<String> =
+            values.iter().map(|v| if v.is_nan() { String::new() } else { v.to_string() }).collect();
+        writeln!(out, "{}", cells.join(","))?;
+    }
+    Ok(())
 }
 
 fn pumps(seed: u64, rows: u64, fault: bool, out: &mut impl Write) -> std::io::Result<()> {

@@ -1,16 +1,20 @@
 //! What is known of a running agent from outside, and what it says when it has ended.
 
+use super::trial::Trial;
 use crate::agent::MessagesRefused;
 use driftline_shared::units::{Name, ReleaseId};
 use driftline_shared::wire::messages::Ledger;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What others see and touch while an agent runs.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     /// Switches the pump simulator's sensor fault on.
     pub fault: Arc<AtomicBool>,
+    /// How new releases are tried before they are loaded.
+    pub trial: Trial,
     /// Numbers that are kept up to date.
     pub counters: Arc<Counters>,
 }
@@ -30,6 +34,72 @@ pub struct Counters {
     pub up: AtomicBool,
     /// Grows while the thread lives.
     pub heartbeat: AtomicU64,
+    /// How long the model takes.
+    pub latency: Latency,
+    /// Grows while the task of the link lives.
+    pub link_beat: AtomicU64,
+    snapshot: Mutex<Snapshot>,
+    /// Samples of requests that had waited too long, or came before there was a model.
+    pub late: AtomicU64,
+}
+
+/// What a status tells beside single numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The account.
+    pub ledger: Ledger,
+    /// Messages from outside that were no use.
+    pub messages_refused: MessagesRefused,
+    /// Model and release that answer.
+    pub release: Option<(Name, Name, ReleaseId)>,
+    /// When the connection came or went.
+    pub link_changed: Option<Instant>,
+    /// Connections since the start.
+    pub connections: u64,
+    /// When the last sample came.
+    pub last_sample: Option<Instant>,
+}
+
+impl Counters {
+    /// The latest.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.lock().map(|s| s.clone()).unwrap_or_default()
+    }
+
+    /// Changes it; the lock is held for a copy at most.
+    pub fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        if let Ok(mut snapshot) = self.snapshot.lock() {
+            change(&mut snapshot);
+        }
+    }
+}
+
+/// Samples by how long the model took: below 1 µs, 2 µs, 4 µs and so on; the last holds all that took longer.
+#[derive(Debug, Default)]
+pub struct Latency([AtomicU64; LATENCY_CELLS]);
+
+/// The last cell begins at about 2 s.
+const LATENCY_CELLS: usize = 22;
+
+impl Latency {
+    /// Counts one sample.
+    pub fn add(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let cell = (u64::BITS - micros.leading_zeros()) as usize;
+        self.0[cell.min(LATENCY_CELLS - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The time in microseconds within which this share of the samples was answered, rounded up to a power of two; `None` without samples.
+    pub fn quantile_us(&self, share: f64) -> Option<u64> {
+        let counts: Vec<u64> = self.0.iter().map(|c| c.load(Ordering::Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        let mut seen = 0;
+        let cell = counts.iter().position(|count| {
+            seen += count;
+            total > 0 && seen as f64 >= share * total as f64
+        });
+        cell.map(|cell| 1 << cell)
+    }
 }
 
 /// How an agent ended.

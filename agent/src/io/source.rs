@@ -1,10 +1,16 @@
 //! Opens sources and plays them at their pace into chunks of samples.
 //!
-//! Files and standard input are read by a thread of their own, which may block; the pump simulator is a task. Chunks travel round
-//! a ring of fixed size: when the inference thread falls behind, the source waits, and memory does not grow.
+//! Files, pipes and sensors are read by a thread of their own, which may block; the pump simulator, requests and messages are tasks.
+//! Chunks travel round a ring of fixed size: when the inference thread falls behind, the source waits, and memory does not grow. What cannot
+//! wait, requests and messages, is refused instead.
 
-use crate::config::{Format, Order, SourceConfig, SourceKind};
+use super::command::Command;
+use super::sensors::Sensors;
+use super::serving::{self, Asked};
+use super::topic;
+use crate::config::{Format, Order, Replay, SourceConfig, SourceKind};
 use crate::pumps::Pump;
+use crate::serving::Served;
 use crate::source::{Chunk, Columns, Known, Row, Rows, SourceError, Wanted};
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Chunks on their way round.
 const CHUNKS: usize = 3;
@@ -32,6 +38,8 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 pub enum Fed {
     /// Samples.
     Chunk(Chunk),
+    /// Samples of an application that waits for the answer.
+    Asked(Asked),
     /// There are no more, or an error.
     End(Result<(), SourceError>),
 }
@@ -62,38 +70,72 @@ struct Ring {
     empty: mpsc::Receiver<Chunk>,
 }
 
-/// Starts a source. `fault` switches the pump's sensor fault on; the task runs on `runtime`.
+/// What a source needs of the agent beside its configuration.
+#[derive(Debug)]
+pub struct Around {
+    /// Switches the pump's sensor fault on.
+    pub fault: Arc<AtomicBool>,
+    /// What applications can ask.
+    pub served: watch::Receiver<Option<Arc<Served>>>,
+}
+
+/// Starts a source; its tasks run on `runtime`.
 pub fn start(
     config: &SourceConfig,
     wanted: Wanted,
-    fault: Arc<AtomicBool>,
+    around: Around,
     runtime: &tokio::runtime::Handle,
 ) -> std::io::Result<Feed> {
-    let (full_tx, full) = mpsc::channel(CHUNKS + 1);
+    let waiting = if config.is_asked() { serving::REQUESTS_MAX } else { CHUNKS + 1 };
+    let (full_tx, full) = mpsc::channel(waiting);
     let (empty, empty_rx) = mpsc::channel(CHUNKS);
     for _ in 0..CHUNKS {
         let _ = empty.try_send(Chunk::default());
     }
     let ring = Ring { full: full_tx, empty: empty_rx };
+    let ends = |full: mpsc::Sender<Fed>, end| async move {
+        let _ = full.send(Fed::End(end)).await;
+    };
+    let full_too = ring.full.clone();
     match config.kind.clone() {
         SourceKind::Pumps { seed, fault_after_ms } => {
             let rate = config.rate_hz.unwrap_or(1.0);
             runtime.spawn(async move {
-                let full = ring.full.clone();
-                let end = pumps(ring, wanted, seed, rate, fault_after_ms, fault).await;
-                let _ = full.send(Fed::End(end)).await;
+                ends(full_too, pumps(ring, wanted, seed, rate, fault_after_ms, around.fault).await).await;
+            });
+        }
+        SourceKind::Http { listen, deadline_ms, token_file } => {
+            runtime.spawn(async move {
+                let deadline = Duration::from_millis(deadline_ms);
+                let served = match token_file.as_deref().map(token).transpose() {
+                    // The thread's end is noticed by the server's own sender; ours would keep the channel open.
+                    Ok(token) => serving::serve(&listen, deadline, token, around.served, ring.full).await,
+                    Err(error) => Err(error),
+                };
+                ends(full_too, served).await;
+            });
+        }
+        SourceKind::Mqtt { topic, host, port } => {
+            runtime.spawn(async move {
+                topic::listen(&topic, &host, port, &wanted, &ring.full).await;
             });
         }
         _ => {
             let config = config.clone();
             std::thread::Builder::new().name("driftline-source".into()).spawn(move || {
-                let full = ring.full.clone();
                 let end = read(ring, &config, wanted);
-                let _ = full.blocking_send(Fed::End(end));
+                let _ = full_too.blocking_send(Fed::End(end));
             })?;
         }
     }
     Ok(Feed { full, empty })
+}
+
+/// The first line of a token file.
+fn token(path: &Path) -> Result<String, SourceError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SourceError::Token { path: path.display().to_string(), source })?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// When each sample is due.
@@ -155,7 +197,8 @@ async fn pumps(
         for _ in 0..rows {
             let reading = pump.next(faulty);
             columns.pick(&reading.values, &mut chunk.values);
-            chunk.rows.push(Known { label: classes.get(reading.class).copied().flatten(), id: None });
+            let label = classes.get(reading.class).copied().flatten();
+            chunk.rows.push(Known { label, ..Known::default() });
         }
         if ring.full.send(Fed::Chunk(chunk)).await.is_err() {
             break;
@@ -164,27 +207,35 @@ async fn pumps(
     Ok(())
 }
 
-fn read(mut ring: Ring, config: &SourceConfig, wanted: Wanted) -> Result<(), SourceError> {
+fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted) -> Result<(), SourceError> {
     let mut pace = Pace::new(config.rate_hz);
-    let trickle = matches!(config.kind, SourceKind::Stdin { .. });
-    let rows = pace.chunk_rows(trickle);
+    let mut replay = None;
+    let trickle = matches!(config.kind, SourceKind::Stdin { .. } | SourceKind::Command { .. });
     let mut player: Box<dyn Player> = match &config.kind {
-        SourceKind::File { path, format, order: Order::Shuffled(seed) } => {
+        SourceKind::File { path, format, order: Order::Shuffled(seed), .. } => {
             Box::new(Shuffled::load(path, *format, wanted, *seed, config.repeat)?)
         }
-        SourceKind::File { path, format, order: Order::File } => {
+        SourceKind::File { path, format, order: Order::File, replay: at } => {
+            wanted.time = at.as_ref().map(|replay| replay.time.clone());
+            replay = at.as_ref().map(Replayed::new);
             Box::new(InOrder::open(path.clone(), *format, wanted, config.repeat)?)
         }
         SourceKind::Stdin { format } => Box::new(InOrder::stdin(*format, wanted)?),
-        SourceKind::Pumps { .. } => return Ok(()),
+        SourceKind::Command { command, format } => Box::new(Command::new(command, *format, wanted)),
+        SourceKind::System => Box::new(Sensors::wanted(Path::new("/"), &wanted)?),
+        SourceKind::Pumps { .. } | SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Ok(()),
     };
+    let rows = if replay.is_some() { 1 } else { pace.chunk_rows(trickle) };
     while let Some(mut chunk) = ring.empty.blocking_recv() {
         let more = player.fill(&mut chunk, rows)?;
         // Rows that cannot be read take their time too: a looping file of nothing else must not spin.
         let taken = chunk.rows.len() + chunk.malformed as usize;
-        if taken > 0
-            && let Some(due) = pace.due(taken)
-        {
+        let due = match &mut replay {
+            Some(replay) => replay.due(chunk.rows.first().and_then(|row| row.at_ms)),
+            None if taken > 0 => pace.due(taken),
+            None => None,
+        };
+        if let Some(due) = due {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         if ring.full.blocking_send(Fed::Chunk(chunk)).is_err() || !more {
@@ -194,7 +245,34 @@ fn read(mut ring: Ring, config: &SourceConfig, wanted: Wanted) -> Result<(), Sou
     Ok(())
 }
 
-trait Player {
+/// When rows are due that are played at the pace at which they were taken.
+struct Replayed {
+    speed: f64,
+    /// A row's time and the moment it was played at.
+    from: Option<(f64, Instant)>,
+}
+
+impl Replayed {
+    fn new(replay: &Replay) -> Self {
+        Self { speed: replay.speed, from: None }
+    }
+
+    /// A row without a time follows the one before; time that goes back, as where a file begins again, starts anew.
+    fn due(&mut self, at_ms: Option<f64>) -> Option<Instant> {
+        let at = at_ms?;
+        let now = Instant::now();
+        let (first, began) = *self.from.get_or_insert((at, now));
+        let passed = (at - first) / self.speed;
+        let behind = now.saturating_duration_since(began).as_secs_f64() * 1e3 - passed;
+        if passed < 0.0 || behind > BEHIND_MAX.as_secs_f64() * 1e3 {
+            self.from = Some((at, now));
+            return None;
+        }
+        began.checked_add(Duration::try_from_secs_f64(passed / 1e3).ok()?)
+    }
+}
+
+pub(super) trait Player {
     /// Adds up to `rows` samples; false at the end.
     fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Result<bool, SourceError>;
 }
@@ -308,13 +386,13 @@ fn open_file(path: &Path, format: Format, wanted: Wanted) -> Result<Rows, Source
     Rows::open(Box::new(file) as Box<dyn Read + Send>, format, wanted, &name)
 }
 
-fn log_ignored(rows: &Rows, name: &str) {
+pub(super) fn log_ignored(rows: &Rows, name: &str) {
     if !rows.ignored().is_empty() {
         tracing::info!("{name}: columns that the model does not use are ignored: {}", rows.ignored().join(", "));
     }
 }
 
-fn log_malformed(count: u64, line: u64, error: &crate::source::RowError) {
+pub(super) fn log_malformed(count: u64, line: u64, error: &crate::source::RowError) {
     if count <= MALFORMED_LOGGED_MAX {
         tracing::warn!("line {line} is not used: {error}");
     }

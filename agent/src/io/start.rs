@@ -4,6 +4,8 @@
 //! loads gives way to the one before it; only a configured bundle that is broken when there is nothing else stops the start.
 
 use super::disk::{Disk, DiskError};
+use super::tls::TlsError;
+use super::trial::Trial;
 use crate::bundle::{Bundle, BundleError};
 use crate::config::Config;
 use crate::inference::{GoldenError, Model, ModelError};
@@ -24,6 +26,9 @@ pub enum StartError {
     /// The configured bundle.
     #[error("the configured bundle cannot be used: {0}")]
     Release(#[from] ReleaseError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The password file.
     #[error("the password file {path} cannot be read ({source}): create it and let this user read it")]
     Password {
@@ -48,6 +53,9 @@ pub enum ReleaseError {
     /// Its files.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// Its trial.
+    #[error("{0}")]
+    Trial(String),
     /// Its model.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -82,11 +90,11 @@ pub(crate) fn load(bundle: &Bundle) -> Result<Loaded, ReleaseError> {
 }
 
 /// Prepares the start. Blocks on the disk.
-pub(crate) fn prepare(config: &Config) -> Result<Started, StartError> {
+pub(crate) fn prepare(config: &Config, trial: &Trial) -> Result<Started, StartError> {
     let disk = Disk::open(&config.data_dir)?;
     let last = disk.slot_file();
     let has_slot = last.as_ref().is_some_and(|f| f.active.is_some());
-    let configured = match configured(&disk, config) {
+    let configured = match configured(&disk, config, trial) {
         Ok(digest) => digest,
         Err(error) if has_slot => {
             tracing::warn!("the configured bundle cannot be used, so the last release goes on: {error}");
@@ -118,9 +126,13 @@ pub(crate) fn prepare(config: &Config) -> Result<Started, StartError> {
 }
 
 /// Verifies the configured bundle and keeps a copy, so that the operator may replace the original.
-fn configured(disk: &Disk, config: &Config) -> Result<Option<Digest>, ReleaseError> {
+fn configured(disk: &Disk, config: &Config, trial: &Trial) -> Result<Option<Digest>, ReleaseError> {
     let Some(dir) = &config.bundle else { return Ok(None) };
     let bundle = Bundle::read(dir)?;
-    disk.store(&bundle)?;
+    if disk.load(bundle.digest()).is_err() {
+        // New here.
+        trial.of(dir).map_err(ReleaseError::Trial)?;
+        disk.store(&bundle)?;
+    }
     Ok(Some(bundle.digest()))
 }

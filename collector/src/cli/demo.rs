@@ -16,6 +16,7 @@ use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, S
 use driftline_agent::io::driver;
 use driftline_agent::io::report::Hooks;
 use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
+use driftline_agent::spool::Drain;
 use driftline_collector::baseline::Options;
 use driftline_collector::config::{Config, Mqtt};
 use driftline_collector::io::{self, Ready};
@@ -151,7 +152,14 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         fleet: Name::new("demo").expect("a name"),
         data_dir: home.join(&device),
         labels,
-        mqtt: MqttConfig { host: "127.0.0.1".into(), port, username: None, password_file: None, keep_alive_s: 30 },
+        mqtt: MqttConfig {
+            host: "127.0.0.1".into(),
+            port,
+            username: None,
+            password_file: None,
+            tls: None,
+            keep_alive_s: 30,
+        },
         bundle: Some(bundle.to_owned()),
         source: SourceConfig {
             kind: SourceKind::Pumps { seed: n as u64, fault_after_ms: None },
@@ -162,6 +170,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         },
         window_samples_max: driftline_agent::config::SAMPLES_PER_WINDOW_MAX,
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
+        drain: Drain::default(),
         labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
         spool_frames_max: 2_000,
         spool_commit_ms: 5_000,

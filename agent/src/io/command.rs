@@ -1,0 +1,110 @@
+//! Rows that a program prints: it is started, read, and started again when it fails.
+//!
+//! A program that ends well ends the source, like a file. One that fails, floods with an endless line or prints no header is stopped and
+//! started again after a while, longer each time; while it prints faster than the model answers, it waits on its pipe.
+
+use super::source::{Player, log_ignored, log_malformed};
+use crate::config::Format;
+use crate::source::{Chunk, Row, Rows, SourceError, Wanted};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Wait before the first new start; it doubles with each failure.
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait.
+const RESTART_MAX: Duration = Duration::from_secs(60);
+/// A program that ran so long begins with the first wait again.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+pub(super) struct Command {
+    words: Vec<String>,
+    format: Format,
+    wanted: Wanted,
+    running: Option<Running>,
+    failures: u32,
+    started: bool,
+    malformed: u64,
+}
+
+struct Running {
+    child: Killed,
+    rows: Rows,
+    since: Instant,
+}
+
+/// A child that ends with what reads it.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Command {
+    pub(super) fn new(words: &[String], format: Format, wanted: Wanted) -> Self {
+        Self { words: words.to_vec(), format, wanted, running: None, failures: 0, started: false, malformed: 0 }
+    }
+
+    fn start(&self) -> Result<Running, SourceError> {
+        let program = self.words.first().cloned().unwrap_or_default();
+        let mut command = std::process::Command::new(&program);
+        command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let failed = |source| SourceError::Command { program: program.clone(), source };
+        let mut child = Killed(command.spawn().map_err(failed)?);
+        let Some(out) = child.0.stdout.take() else { return Err(failed(std::io::Error::other("no pipe"))) };
+        let rows = Rows::open(Box::new(out), self.format, self.wanted.clone(), &program)?;
+        log_ignored(&rows, &program);
+        Ok(Running { child, rows, since: Instant::now() })
+    }
+
+    /// Says what happened and waits before the next start.
+    fn failed(&mut self, what: &str) {
+        let healthy = self.running.take().is_some_and(|r| r.since.elapsed() >= HEALTHY);
+        self.failures = if healthy { 1 } else { self.failures.saturating_add(1) };
+        let wait = RESTART_FIRST.saturating_mul(1 << (self.failures - 1).min(6)).min(RESTART_MAX);
+        tracing::warn!("{what}; it is started again in {} s", wait.as_secs());
+        std::thread::sleep(wait);
+    }
+}
+
+fn is_mistake(error: &SourceError) -> bool {
+    !matches!(error, SourceError::Read { .. } | SourceError::Empty { .. })
+}
+
+impl Player for Command {
+    fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Result<bool, SourceError> {
+        while chunk.rows.len() < rows {
+            let Some(running) = &mut self.running else {
+                match self.start() {
+                    Ok(running) => self.running = Some(running),
+                    // What never ran, or prints other columns, is a mistake in the configuration.
+                    Err(error) if !self.started && is_mistake(&error) => return Err(error),
+                    Err(error) => self.failed(&error.to_string()),
+                }
+                self.started = true;
+                continue;
+            };
+            match running.rows.next(&mut chunk.values) {
+                Ok(Row::Sample(known)) => chunk.rows.push(known),
+                Ok(Row::Malformed { line, error }) => {
+                    chunk.malformed += 1;
+                    self.malformed += 1;
+                    log_malformed(self.malformed, line, &error);
+                    // Each counts as a row, so that a program of nothing else is not read for ever at once.
+                    if chunk.malformed as usize >= rows {
+                        return Ok(true);
+                    }
+                }
+                Ok(Row::End) => match running.child.0.wait() {
+                    Ok(status) if status.success() => return Ok(false),
+                    Ok(status) => self.failed(&format!("the program {} ended ({status})", self.words[0])),
+                    Err(error) => self.failed(&format!("the program {} is gone ({error})", self.words[0])),
+                },
+                Err(error) => self.failed(&error.to_string()),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,82 @@
+//! What the inference thread does with samples: the model answers, the state machine counts, and applications get what they asked for.
+
+use super::Worker;
+use crate::agent::{Input, Sample};
+use crate::inference::Outputs;
+use crate::io::serving::{Asked, Unanswered};
+use crate::serving::Served;
+use crate::source::Chunk;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+impl Worker {
+    /// Infers and sketches a chunk; `each` sees what the active model made of each sample. Allocates nothing per sample.
+    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(usize, Outputs<'_>)) {
+        let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
+        let now = self.clock.now();
+        if chunk.malformed > 0 {
+            self.agent.handle(now, Input::Malformed(chunk.malformed));
+        }
+        for (at, (inputs, read)) in chunk.values.chunks_exact(width).zip(&chunk.rows).enumerate() {
+            let began = Instant::now();
+            let outputs = match &mut self.active {
+                Some(model) => model.answer(inputs, &mut self.outputs),
+                None => Outputs::Failed,
+            };
+            self.hooks.counters.latency.add(began.elapsed());
+            each(at, outputs);
+            let trial = match &mut self.candidate {
+                Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
+                _ => None,
+            };
+            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label: read.label, id: read.id };
+            self.agent.handle(now, Input::Sample(sample));
+            // A release may have changed by this sample; the next one belongs to the new model.
+            self.act();
+        }
+    }
+
+    /// Answers an application.
+    pub(super) fn asked(&mut self, asked: Asked) {
+        let Asked { chunk, deadline, reply } = asked;
+        let refused = if self.active.is_none() {
+            Some(Unanswered::NoModel)
+        } else {
+            (std::time::Instant::now() > deadline).then_some(Unanswered::Late)
+        };
+        if let Some(why) = refused {
+            self.hooks.counters.late.fetch_add(chunk.rows.len() as u64, Ordering::Relaxed);
+            self.handle(Input::Malformed(chunk.rows.len() as u32));
+            let _ = reply.send(Err(why));
+            return;
+        }
+        let mut answer = Ok(Vec::new());
+        self.samples(&chunk, |at, outputs| match (outputs, &mut answer) {
+            (Outputs::Values(values), Ok(scores)) => scores.extend_from_slice(values),
+            (Outputs::Missing, Ok(_)) => answer = Err(Unanswered::Missing(at + 1)),
+            (Outputs::Failed, Ok(_)) => answer = Err(Unanswered::Failed(at + 1)),
+            (_, Err(_)) => {}
+        });
+        // An application that has gone away needs no answer.
+        let _ = reply.send(answer);
+    }
+
+    /// Tells applications what they can ask.
+    pub(super) fn serve(&self) {
+        let served = self.active.as_ref().zip(self.agent.active()).map(|(model, profile)| {
+            Arc::new(Served {
+                model: profile.model.clone(),
+                release: profile.name.clone(),
+                tensors: model.tensors(),
+                columns: profile.inputs.clone(),
+                output: model.output().to_owned(),
+                outputs: model.outputs(),
+                classes: profile.classes.clone(),
+            })
+        });
+        let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
+        self.hooks.counters.change(|snapshot| snapshot.release = release);
+        self.served.send_replace(served);
+    }
+}

@@ -1,0 +1,252 @@
+//! The inference server that applications on the device ask: HTTP on a TCP port or a Unix socket. The protocol is [`crate::serving`].
+//!
+//! A request waits its turn behind at most [`REQUESTS_MAX`] others; the next one is refused at once, the client may try again. One that has waited past
+//! its deadline is dropped unanswered by the model. Requests that do not fit the model are counted as samples that could not be read.
+
+use super::source::Fed;
+use crate::config::Listen;
+use crate::serving::{self, JSON_LENGTH, REQUEST_BYTES_MAX, Refused, Request, Served};
+use crate::source::{Chunk, Known, SourceError};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use driftline_shared::units::hash;
+use serde_json::{Value, json};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Requests that wait for the model.
+pub const REQUESTS_MAX: usize = 64;
+/// How long a port that is in use is waited for.
+const BIND: Duration = Duration::from_secs(2);
+/// How long a client whose request was refused is asked to wait, in seconds.
+const RETRY_AFTER_S: &str = "1";
+
+/// Requests on their way to the inference thread.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its samples.
+    pub chunk: Chunk,
+    /// When it is too late for an answer.
+    pub deadline: Instant,
+    /// Where the scores of all samples go, one after the other.
+    pub reply: oneshot::Sender<Result<Vec<f32>, Unanswered>>,
+}
+
+/// Why the model gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// No release.
+    #[error("the agent has no model yet: roll one out to this device")]
+    NoModel,
+    /// It came too late.
+    #[error("the request waited longer than its deadline: the device is too busy")]
+    Late,
+    /// The model needs the reading that is missing.
+    #[error("sample {0} has a missing reading, and the model gives no answer without it")]
+    Missing(usize),
+    /// The model failed.
+    #[error("the model gave no finite answer to sample {0}")]
+    Failed(usize),
+}
+
+#[derive(Clone)]
+struct Server {
+    served: watch::Receiver<Option<Arc<Served>>>,
+    asked: mpsc::Sender<Fed>,
+    deadline: Duration,
+    token: Option<Arc<str>>,
+}
+
+/// Something went wrong; the protocol wants it as JSON.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.0, json_body(&json!({ "error": self.1 }))).into_response();
+        if self.0 == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+fn json_body(value: &Value) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string())
+}
+
+/// Serves until `asked` is closed. Fails when nothing can be listened on.
+pub(super) async fn serve(
+    listen: &Listen,
+    deadline: Duration,
+    token: Option<String>,
+    served: watch::Receiver<Option<Arc<Served>>>,
+    asked: mpsc::Sender<Fed>,
+) -> Result<(), SourceError> {
+    let gone = asked.clone();
+    let gone = async move { gone.closed().await };
+    let server = Server { served, asked, deadline, token: token.map(Into::into) };
+    let models = ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"];
+    let mut router = Router::new()
+        .route("/v2", get(async || json_body(&serving::server())))
+        .route("/v2/health/live", get(async || StatusCode::OK))
+        .route("/v2/health/ready", get(health));
+    for model in models {
+        router = router
+            .route(model, get(describe))
+            .route(&format!("{model}/ready"), get(ready))
+            .route(&format!("{model}/infer"), post(infer));
+    }
+    let router = router
+        .fallback(async || {
+            Failure(StatusCode::NOT_FOUND, "there is nothing here: the inference API is below /v2".into())
+        })
+        .layer(axum::middleware::from_fn_with_state(server.clone(), allowed))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(server);
+    let failed = |source| SourceError::Listen { address: listen.to_string(), source };
+    match listen {
+        Listen::Tcp(address) => {
+            let listener = bind(*address).await.map_err(failed)?;
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!("applications can ask the model at http://{address}/v2");
+            }
+            axum::serve(listener, router).with_graceful_shutdown(gone).await.map_err(failed)
+        }
+        Listen::Unix(path) => {
+            // A socket that an earlier start left behind; anything else there stays and is an error.
+            if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
+                let _ = std::fs::remove_file(path);
+            }
+            let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
+            // Group members may ask, others may not.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+            tracing::info!("applications can ask the model at the socket {}", path.display());
+            axum::serve(listener, router).with_graceful_shutdown(gone).await.map_err(failed)
+        }
+    }
+}
+
+/// An agent that has just begun anew may still hold the port for a moment.
+async fn bind(address: std::net::SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    let until = Instant::now() + BIND;
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(BIND / 10).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn allowed(
+    State(server): State<Server>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Result<Response, Failure> {
+    if let Some(token) = &server.token {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let given = given.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
+        // Digests differ in length and place as little as it can be made out.
+        if crate::bundle::sha256(given.as_bytes()) != crate::bundle::sha256(token.as_bytes()) {
+            return Err(Failure(StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer …".into()));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+async fn health(State(server): State<Server>) -> StatusCode {
+    if server.served.borrow().is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[derive(serde::Deserialize)]
+struct Which {
+    model: String,
+    version: Option<String>,
+}
+
+impl Server {
+    fn find(&self, which: &Which) -> Result<Arc<Served>, Failure> {
+        let Some(served) = self.served.borrow().clone() else {
+            return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, Unanswered::NoModel.to_string()));
+        };
+        let version = which.version.as_deref().is_none_or(|v| v == served.release.as_str());
+        if which.model == served.model.as_str() && version {
+            return Ok(served);
+        }
+        let sentence = format!("this device runs the model {}, version {}", served.model, served.release);
+        Err(Failure(StatusCode::NOT_FOUND, sentence))
+    }
+}
+
+async fn describe(State(server): State<Server>, Path(which): Path<Which>) -> Result<impl IntoResponse, Failure> {
+    server.find(&which).map(|served| json_body(&serving::model(&served)))
+}
+
+async fn ready(State(server): State<Server>, Path(which): Path<Which>) -> Result<StatusCode, Failure> {
+    server.find(&which).map(|_| StatusCode::OK)
+}
+
+async fn infer(
+    State(server): State<Server>,
+    Path(which): Path<Which>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let served = server.find(&which)?;
+    let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
+    let request = match length {
+        Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),
+        length => serving::parse(&body, length.flatten(), &served),
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(refused) => {
+            // Counted like a row that cannot be read; when even that finds no room, the device has other worries.
+            let _ = server.asked.try_send(Fed::Chunk(Chunk { malformed: 1, ..Chunk::default() }));
+            return Err(Failure(StatusCode::BAD_REQUEST, refused.to_string()));
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let asked = Asked { chunk: chunk(&request), deadline: Instant::now() + server.deadline, reply };
+    if server.asked.try_send(Fed::Asked(asked)).is_err() {
+        let sentence = format!("{REQUESTS_MAX} requests wait already: try again");
+        return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, sentence));
+    }
+    match answer.await {
+        Ok(Ok(scores)) => Ok(written(serving::respond(&request, &served, &scores))),
+        Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late))) => {
+            Err(Failure(StatusCode::SERVICE_UNAVAILABLE, why.to_string()))
+        }
+        Ok(Err(why @ Unanswered::Missing(_))) => Err(Failure(StatusCode::BAD_REQUEST, why.to_string())),
+        Ok(Err(why)) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())),
+        Err(_) => Err(Failure(StatusCode::SERVICE_UNAVAILABLE, "the agent stops".into())),
+    }
+}
+
+/// The request's samples as the inference thread takes them; the id names one sample, or with its place one of several.
+fn chunk(request: &Request) -> Chunk {
+    let known = |at: usize| {
+        let id = request.id.as_deref().filter(|id| !id.is_empty());
+        let id =
+            id.map(|id| if request.samples == 1 { hash(id.as_bytes()) } else { hash(format!("{id}:{at}").as_bytes()) });
+        Known { id, ..Known::default() }
+    };
+    Chunk { values: request.values.clone(), rows: (0..request.samples).map(known).collect(), malformed: 0 }
+}
+
+fn written(response: serving::Response) -> Response {
+    let mut headers = HeaderMap::new();
+    let kind = if response.json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(length) = response.json_length {
+        headers.insert(HeaderName::from_static(JSON_LENGTH), HeaderValue::from(length));
+    }
+    (headers, Body::from(response.body)).into_response()
+}

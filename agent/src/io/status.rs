@@ -1,0 +1,208 @@
+//! How a running agent is: JSON over a Unix socket in its directory, asked by `driftline-agent status`.
+//!
+//! Whoever connects gets one object and the connection is closed; nothing is read. Only this user may connect.
+
+use super::report::Counters;
+use crate::config::Config;
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+
+/// Most bytes of an answer.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// An agent that lives answers within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How an agent is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// The device.
+    pub device: String,
+    /// Its fleet.
+    pub fleet: String,
+    /// Process id.
+    pub pid: u32,
+    /// For how long it has run, in seconds.
+    pub running_s: u64,
+    /// Model, release and short digest of what answers.
+    pub release: Option<[String; 3]>,
+    /// Where the collector's broker is.
+    pub broker: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// For how long it has been so, in seconds.
+    pub since_s: u64,
+    /// Connections since the start.
+    pub connections: u64,
+    /// Samples taken, in windows, refused.
+    pub samples: [u64; 3],
+    /// Seconds since the last sample; `None` before the first.
+    pub last_sample_s: Option<u64>,
+    /// Samples of requests that waited too long, or came before there was a model; part of those refused.
+    pub late: u64,
+    /// Microseconds within which half and 99 % of the samples were answered.
+    pub latency_us: Option<[u64; 2]>,
+    /// Windows closed, acknowledged, evicted, waiting.
+    pub windows: [u64; 4],
+    /// Messages that were no use: unknown topic, malformed, foreign acknowledgement.
+    pub messages_refused: [u64; 3],
+}
+
+/// Where the socket is.
+pub fn path(config: &Config) -> PathBuf {
+    config.data_dir.join("status.sock")
+}
+
+/// Answers until the agent ends. That nothing can be asked is no reason not to run.
+pub async fn serve(config: Arc<Config>, counters: Arc<Counters>) {
+    let path = path(&config);
+    // The directory is locked: what is there, an earlier start left behind.
+    let _ = std::fs::remove_file(&path);
+    let bound = tokio::net::UnixListener::bind(&path).and_then(|listener| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map(|()| listener)
+    });
+    let listener = match bound {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!("the status cannot be asked at {}: {error}", path.display());
+            return;
+        }
+    };
+    let began = Instant::now();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let status = now(&config, &counters, began);
+        let answer = serde_json::to_vec(&status).unwrap_or_default();
+        // Whoever does not read is left alone.
+        let _ = tokio::time::timeout(PATIENCE, stream.write_all(&answer)).await;
+    }
+}
+
+fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
+    let snapshot = counters.snapshot();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (l, refused) = (&snapshot.ledger, snapshot.messages_refused);
+    let seconds = |at: Instant| at.elapsed().as_secs();
+    let latency = |share| counters.latency.quantile_us(share);
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: config.device.to_string(),
+        fleet: config.fleet.to_string(),
+        pid: std::process::id(),
+        running_s: began.elapsed().as_secs(),
+        release: snapshot.release.map(|(model, release, id)| [model.to_string(), release.to_string(), id.to_string()]),
+        broker: format!("{}:{}", config.mqtt.host, config.mqtt.port),
+        connected: counters.up.load(Ordering::Relaxed),
+        since_s: snapshot.link_changed.map_or(began.elapsed().as_secs(), seconds),
+        connections: snapshot.connections,
+        samples: [l.samples_taken, l.samples_in_windows, l.samples_refused],
+        last_sample_s: snapshot.last_sample.map(seconds),
+        late: count(&counters.late),
+        latency_us: latency(0.5).zip(latency(0.99)).map(|(half, most)| [half, most]),
+        windows: [l.windows_closed, l.windows_acknowledged, l.windows_evicted, l.windows_waiting],
+        messages_refused: [refused.topic, refused.malformed, refused.acknowledgement],
+    }
+}
+
+/// Asks a running agent.
+pub fn ask(socket: &Path) -> Result<Status, String> {
+    let mut stream = UnixStream::connect(socket)
+        .map_err(|e| format!("no agent answers at {} ({e}): start it, or run this as its user", socket.display()))?;
+    let mut text = String::new();
+    let read = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| (&mut stream).take(ANSWER_BYTES_MAX).read_to_string(&mut text).map(drop));
+    read.map_err(|e| format!("the agent at {} does not answer ({e}): look at its log", socket.display()))?;
+    serde_json::from_str(&text).map_err(|_| "the agent is of another version: use the program that runs".to_owned())
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [taken, in_windows, refused] = self.samples;
+        let [closed, acknowledged, evicted, waiting] = self.windows;
+        writeln!(
+            f,
+            "{} of fleet {}, running for {}, version {}",
+            self.device,
+            self.fleet,
+            duration(self.running_s),
+            self.version
+        )?;
+        match (&self.release, self.latency_us) {
+            (None, _) => writeln!(f, "Model:    none yet; the collector rolls one out")?,
+            (Some([model, release, id]), None) => writeln!(f, "Model:    {model} {release} ({id})")?,
+            (Some([model, release, id]), Some([half, most])) => {
+                writeln!(
+                    f,
+                    "Model:    {model} {release} ({id}); half of the answers within {half} µs, 99% within {most} µs"
+                )?;
+            }
+        }
+        let last = self.last_sample_s.map_or("none so far".into(), |s| format!("the last {} ago", duration(s)));
+        writeln!(
+            f,
+            "Samples:  {taken} taken: {in_windows} in windows, {refused} refused, {} of them late; {last}",
+            self.late
+        )?;
+        writeln!(
+            f,
+            "Windows:  {closed} closed: {acknowledged} with the collector, {evicted} given up, {waiting} waiting"
+        )?;
+        let link = if self.connected { "connected" } else { "not connected" };
+        write!(
+            f,
+            "Broker:   {link} to {} for {}, {} connections",
+            self.broker,
+            duration(self.since_s),
+            self.connections
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_sentences() {
+        let status = Status {
+            version: "0.1.0".into(),
+            device: "pump-1".into(),
+            fleet: "test".into(),
+            pid: 7,
+            running_s: 7_300,
+            release: Some(["pump".into(), "v1".into(), "1f2e".into()]),
+            broker: "mqtt.plant:1883".into(),
+            connected: true,
+            since_s: 300,
+            connections: 2,
+            samples: [10, 9, 1],
+            last_sample_s: Some(0),
+            late: 0,
+            latency_us: Some([4, 16]),
+            windows: [3, 2, 0, 1],
+            messages_refused: [0; 3],
+        };
+        let text = status.to_string();
+        assert!(text.starts_with("pump-1 of fleet test, running for 2 h, version 0.1.0\nModel:    pump v1 (1f2e); half of the answers within 4 µs"));
+        assert!(text.ends_with("connected to mqtt.plant:1883 for 5 min, 2 connections"), "{text}");
+        let again: Status = serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap();
+        assert_eq!(again, status);
+    }
+}

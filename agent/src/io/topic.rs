@@ -1,0 +1,119 @@
+//! Samples from a topic of a broker on the device or nearby: each message is a JSON object, or a list of them.
+//!
+//! A message that finds the model too far behind is dropped and counted with those that cannot be read: a broker that had to wait
+//! would end the connection. The connection is made again for as long as the agent runs.
+
+use super::source::{Fed, log_malformed};
+use crate::source::{Chunk, RowError, Wanted, members};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::Packet;
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use serde_json::{Map, Value};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Largest message; larger ones the broker keeps to itself.
+const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+/// Most samples of a message.
+const MESSAGE_SAMPLES_MAX: usize = 1024;
+/// Pause before the connection is tried again.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// Listens until `full` is closed.
+pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, full: &mpsc::Sender<Fed>) {
+    let mut malformed = 0;
+    let mut down = false;
+    loop {
+        // Two agents on one broker must not take each other's place.
+        let client_id = format!("driftline-source-{:016x}", getrandom::u64().unwrap_or_default());
+        let mut options = MqttOptions::new(client_id, host, port);
+        options.set_keep_alive(Duration::from_secs(30));
+        options.set_max_packet_size(Some(MESSAGE_BYTES_MAX));
+        let (client, mut broker) = AsyncClient::new(options, 8);
+        if client.subscribe(topic, QoS::AtLeastOnce).await.is_err() {
+            return;
+        }
+        let why = loop {
+            let event = tokio::select! {
+                event = broker.poll() => event,
+                () = full.closed() => return,
+            };
+            match event {
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    let chunk = read(&message.payload, wanted, &mut malformed);
+                    let rows = (chunk.rows.len() + chunk.malformed as usize) as u32;
+                    if full.try_send(Fed::Chunk(chunk)).is_err() {
+                        malformed += u64::from(rows);
+                        tracing::debug!("{rows} samples of {topic} are dropped: the model is behind");
+                        let lost = Chunk { malformed: rows, ..Chunk::default() };
+                        // Counted as soon as there is room: the count is small, and the broker is read on after it.
+                        if full.send(Fed::Chunk(lost)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    tracing::info!("samples come from {topic} at {host}:{port}");
+                    down = false;
+                }
+                Ok(_) => {}
+                Err(error) => break error.to_string(),
+            }
+        };
+        if !std::mem::replace(&mut down, true) {
+            tracing::warn!("no samples come from {host}:{port}: {why}; it is tried again");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// The samples of one message.
+fn read(payload: &[u8], wanted: &Wanted, malformed: &mut u64) -> Chunk {
+    let mut chunk = Chunk::default();
+    let mut refuse = |chunk: &mut Chunk, error: &RowError| {
+        chunk.malformed += 1;
+        *malformed += 1;
+        log_malformed(*malformed, 1, error);
+    };
+    let samples: Vec<Map<String, Value>> = match payload.trim_ascii_start().first() {
+        Some(b'[') => serde_json::from_slice(payload).unwrap_or_default(),
+        _ => serde_json::from_slice(payload).map(|one| vec![one]).unwrap_or_default(),
+    };
+    if samples.is_empty() || samples.len() > MESSAGE_SAMPLES_MAX {
+        refuse(&mut chunk, &RowError::NotAnObject);
+        return chunk;
+    }
+    for sample in &samples {
+        match members(sample, wanted, &mut chunk.values) {
+            Ok(known) => chunk.rows.push(known),
+            Err(error) => refuse(&mut chunk, &error),
+        }
+    }
+    chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_hold_one_sample_or_several() {
+        let wanted = Wanted {
+            inputs: vec!["a".into(), "b".into()],
+            label: None,
+            classes: vec![],
+            id: Some("n".into()),
+            time: None,
+        };
+        let mut malformed = 0;
+        let one = read(br#"{"a":1,"b":2,"n":"x"}"#, &wanted, &mut malformed);
+        assert_eq!((one.values, one.rows.len(), one.malformed), (vec![1.0, 2.0], 1, 0));
+        assert!(one.rows[0].id.is_some());
+        let several = read(br#"[{"a":1},{"b":"x"},{"b":3}]"#, &wanted, &mut malformed);
+        assert_eq!((several.rows.len(), several.malformed), (2, 1));
+        for nonsense in [&b"[]"[..], b"nonsense", b"[1]", b""] {
+            assert_eq!(read(nonsense, &wanted, &mut malformed).malformed, 1);
+        }
+        assert_eq!(malformed, 5);
+    }
+}

@@ -1,0 +1,77 @@
+//! A new release is loaded and checked in a process of its own first, with limits of memory, processor time and time: a model made to
+//! exhaust them, or to crash what runs it, ends that process and not the agent.
+
+use super::start;
+use crate::bundle::Bundle;
+use driftline_shared::list::Text;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Address space of a trial: the program itself, and room for a model.
+const MEMORY_BYTES_MAX: u64 = 768 << 20;
+/// Processor time of a trial in seconds.
+const CPU_S_MAX: u64 = 30;
+/// Time of a trial.
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// Pause between looks at the child.
+const LOOK: Duration = Duration::from_millis(20);
+/// The subcommand of the agent that is the child.
+pub const SUBCOMMAND: &str = "try-release";
+
+/// How trials are made.
+#[derive(Debug, Clone, Default)]
+pub struct Trial {
+    /// The agent's own program; without one, as in the demo with its twenty agents in one process, nothing is tried beforehand.
+    pub program: Option<PathBuf>,
+}
+
+impl Trial {
+    /// Tries the bundle in a directory; the sentence says why it must not be loaded.
+    pub(crate) fn of(&self, dir: &Path) -> Result<(), String> {
+        let Some(program) = &self.program else { return Ok(()) };
+        let mut command = Command::new(program);
+        command.arg(SUBCOMMAND).arg("--bundle").arg(dir);
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let cannot = |e: std::io::Error| format!("the model could not be tried beforehand ({e})");
+        let mut child = command.spawn().map_err(cannot)?;
+        let until = Instant::now() + TIME_MAX;
+        let status = loop {
+            match child.try_wait().map_err(cannot)? {
+                Some(status) => break status,
+                None if Instant::now() >= until => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(format!("the model took longer than {} s to load and answer", TIME_MAX.as_secs()));
+                }
+                None => std::thread::sleep(LOOK),
+            }
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        let _ = child.stderr.take().map(|pipe| pipe.take(4096).read_to_string(&mut said));
+        let said = said.lines().last().unwrap_or_default().trim();
+        Err(match status.signal() {
+            Some(_) => format!(
+                "the model broke off in its trial ({status}): it is damaged, or needs more than {} MiB or {CPU_S_MAX} s of the processor",
+                MEMORY_BYTES_MAX >> 20
+            ),
+            None => Text::<300>::cut(said.strip_prefix("driftline-agent: ").unwrap_or(said)).to_string(),
+        })
+    }
+}
+
+/// The child: takes its limits upon itself, then loads the bundle and checks its golden rows.
+pub fn try_release(dir: &Path) -> anyhow::Result<()> {
+    let limit = |resource, max| setrlimit(resource, Rlimit { current: Some(max), maximum: Some(max) });
+    limit(Resource::As, MEMORY_BYTES_MAX)?;
+    limit(Resource::Cpu, CPU_S_MAX)?;
+    limit(Resource::Core, 0)?;
+    start::load(&Bundle::read(dir)?)?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The agent as a service: asked how it is, told to begin anew, watched by systemd's rules, and connected with certificates.
+
+use crate::fleet::{Collector, Process, agent, agent_config, binary, free_port, must, root, run, wait_for};
+use driftline_tests::pump_bundle::bundle;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn pump_bundle(dir: &Path) -> PathBuf {
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let path = dir.join("v1.bundle");
+    bundle("v1", false, 1_000, &onnx).write(&path).expect("a folder");
+    path
+}
+
+fn ask(command: &str, config: &Path, more: &[&str]) -> (i32, String, String) {
+    run(Command::new(binary("driftline-agent")).args([command, "--config"]).arg(config).args(more))
+}
+
+const SOURCE: &str = "kind = \"pumps\"\nseed = 1\nrate_hz = 50.0";
+
+#[test]
+fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let collector = Collector::start(dir.path(), None, "");
+    let bundle = pump_bundle(dir.path());
+    let config = agent_config(dir.path(), "pump-1", collector.mqtt_port, Some(&bundle), SOURCE);
+    let (code, _, error) = ask("status", &config, &[]);
+    assert_eq!(code, 1);
+    assert!(error.contains("no agent answers at ") && error.contains("start it"), "{error}");
+
+    let mut process = agent(dir.path(), "pump-1", &config);
+    let status = || -> Option<Value> {
+        let (code, text, _) = ask("status", &config, &["--json"]);
+        (code == 0).then(|| serde_json::from_str(&text).expect("JSON"))
+    };
+    let told = wait_for("windows with the collector", || status().filter(|s| s["windows"][1].as_u64() > Some(1)));
+    assert_eq!((&told["device"], &told["connected"]), (&"pump-1".into(), &true.into()));
+    assert_eq!(told["release"][0], "pump");
+    let [taken, counted, refused] = [0, 1, 2].map(|i| told["samples"][i].as_u64().expect("a number"));
+    assert!(taken > 0 && taken == counted + refused, "{told}");
+    assert!(told["latency_us"][0].as_u64() <= told["latency_us"][1].as_u64());
+    let (_, text, _) = ask("status", &config, &[]);
+    assert!(
+        text.starts_with("pump-1 of fleet test, running for ") && text.contains("Broker:   connected to 127.0.0.1:"),
+        "{text}"
+    );
+    let socket = dir.path().join("pump-1/status.sock");
+    assert_eq!(fs::metadata(&socket).expect("the socket").permissions().mode() & 0o777, 0o600);
+
+    // A file that cannot be changes nothing; the same file neither; another one is taken over by the same process.
+    let hangup = |process: &Process| must(Command::new("kill").args(["-HUP", &process.id().to_string()]));
+    let text = fs::read_to_string(&config).expect("the file");
+    fs::write(&config, format!("{text}\nnonsense = 1\n")).expect("a file");
+    hangup(&process);
+    process.after("the configuration of before stays: ");
+    fs::write(&config, &text).expect("a file");
+    hangup(&process);
+    process.after("has not changed: the agent goes on");
+    fs::write(&config, text.replace("busan", "incheon")).expect("a file");
+    let before = told["windows"][0].as_u64();
+    hangup(&process);
+    process.after("has changed: starting anew");
+    let again = wait_for("the agent to be back", || {
+        status().filter(|s| s["connected"] == true && s["windows"][1].as_u64() > Some(1))
+    });
+    assert_eq!(again["pid"], told["pid"], "the same process");
+    assert!(again["running_s"].as_u64() <= told["running_s"].as_u64().map(|s| s + 60) && before.is_some());
+    wait_for("the new label", || {
+        let devices = collector.get("devices");
+        devices.to_string().contains("incheon").then_some(())
+    });
+    process.terminate();
+    let began = Instant::now();
+    assert!(process.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(4), "it ends within two seconds and a little");
+    assert_eq!(collector.get("health")["frames_lost"], 0);
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let collector = Collector::start(dir.path(), None, "");
+    let bundle = pump_bundle(dir.path());
+    let config = agent_config(dir.path(), "pump-1", collector.mqtt_port, Some(&bundle), SOURCE);
+    let (code, text, error) = ask("doctor", &config, &[]);
+    assert_eq!(code, 0, "{text}{error}");
+    assert!(text.contains("ok       model pump v1 answers its golden rows"), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("ok ")), "{text}");
+
+    let source = "kind = \"command\"\ncommand = [\"no-such-program\"]";
+    let config = agent_config(dir.path(), "pump-2", free_port(), Some(Path::new("/no/bundle")), source);
+    let (code, text, error) = ask("doctor", &config, &[]);
+    assert_eq!(code, 1);
+    for sentence in [
+        "problem  the bundle /no/bundle cannot be used",
+        "problem  the program no-such-program is not there",
+        "does not answer: check host",
+    ] {
+        assert!(text.contains(sentence), "{text}");
+    }
+    assert!(error.contains("3 of 6 checks found a problem"), "{error}");
+}
+
+#[test]
+fn systemd_is_told_and_its_watchdog_is_fed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let socket = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket).expect("a socket");
+    systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let bundle = pump_bundle(dir.path());
+    // Nobody listens at the broker's port: that the link tries again is progress too.
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), SOURCE);
+    let mut command = Command::new(binary("driftline-agent"));
+    command.args(["run", "--config"]).arg(&config);
+    let process =
+        Process::start(dir.path(), "pump-1", command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "8000000"));
+    let hear = || {
+        let mut buffer = [0; 256];
+        let n = systemd.recv(&mut buffer).expect("a word within the time");
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    assert!(hear().contains("READY=1"));
+    for _ in 0..3 {
+        assert!(hear().contains("WATCHDOG=1"));
+    }
+    // A process that stands still feeds nobody.
+    must(Command::new("kill").args(["-STOP", &process.id().to_string()]));
+    systemd.set_read_timeout(Some(Duration::from_secs(8))).expect("a timeout");
+    let mut buffer = [0; 256];
+    while let Ok(n) = systemd.recv(&mut buffer) {
+        // At most what was on its way.
+        assert!(String::from_utf8_lossy(&buffer[..n]).contains("WATCHDOG=1"));
+    }
+    must(Command::new("kill").args(["-CONT", &process.id().to_string()]));
+    systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    process.terminate();
+    while !hear().contains("STOPPING=1") {}
+}
+
+#[test]
+fn the_unit_is_hardened() {
+    let unit = root().join("firmware-configs/systemd/driftline-agent.service");
+    let text = must(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager"]).arg(unit));
+    let exposure = text.lines().find_map(|l| l.split_once("Overall exposure level for driftline-agent.service: "));
+    let exposure: f64 = exposure.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).expect("a number");
+    assert!(exposure <= 2.0, "exposure {exposure}");
+}
+
+/// An authority, and a certificate of it for `name`.
+fn certificates(dir: &Path, names: &[&str]) {
+    let openssl = |args: &[&str]| must(Command::new("openssl").current_dir(dir).args(args));
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl(
+        &[&["req", "-x509", "-days", "2", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem"], &key[..]]
+            .concat(),
+    );
+    for name in names {
+        let (request, cert) = (format!("{name}.csr"), format!("{name}.pem"));
+        openssl(
+            &[&["req", "-subj", &format!("/CN={name}"), "-keyout", &format!("{name}.key"), "-out", &request], &key[..]]
+                .concat(),
+        );
+        fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+            .expect("a file");
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "ext",
+            "-out",
+            &cert,
+        ]);
+    }
+}
+
+#[test]
+fn certificates_on_both_sides() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    certificates(dir, &["broker", "pump-1"]);
+    // Mosquitto listens twice: with certificates for devices, without for the collector.
+    let (tls, plain) = (free_port(), free_port());
+    let conf = dir.join("mosquitto.conf");
+    let file = |name: &str| dir.join(name).display().to_string();
+    let text = format!(
+        "per_listener_settings true\nuser root\nlistener {plain} 127.0.0.1\nallow_anonymous true\nlistener {tls} 127.0.0.1\n\
+         cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n",
+        file("ca.pem"),
+        file("broker.pem"),
+        file("broker.key")
+    );
+    fs::write(&conf, text).expect("a config");
+    let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+    let _broker = Process::start(dir, "mosquitto", Command::new(program).arg("-c").arg(&conf));
+    wait_for("Mosquitto", || std::net::TcpStream::connect(("127.0.0.1", tls)).ok());
+    let collector = Collector::start(dir, Some(plain), "");
+    let bundle = pump_bundle(dir);
+    let with = |device: &str, keys: &str| {
+        let config = agent_config(dir, device, tls, Some(&bundle), SOURCE);
+        let text = fs::read_to_string(&config).expect("the file").replace("[mqtt]\n", &format!("[mqtt]\n{keys}\n"));
+        fs::write(&config, text).expect("a file");
+        config
+    };
+    let (ca, cert, key) = (file("ca.pem"), file("pump-1.pem"), file("pump-1.key"));
+    let config = with("pump-1", &format!("ca_file = {ca:?}\ncert_file = {cert:?}\nkey_file = {key:?}"));
+    let mut process = agent(dir, "pump-1", &config);
+    process.after("connected to 127.0.0.1:");
+    wait_for("windows over TLS", || {
+        let (_, text, _) = ask("status", &config, &["--json"]);
+        let status: Value = serde_json::from_str(&text).ok()?;
+        (status["windows"][1].as_u64() > Some(0)).then_some(())
+    });
+    process.terminate();
+    assert!(process.wait().success());
+    assert_eq!(collector.get("health")["frames_lost"], 0);
+
+    // Without its own certificate, or with another authority, nothing comes through; the reason is told.
+    let config = with("pump-2", &format!("ca_file = {ca:?}"));
+    let mut process = agent(dir, "pump-2", &config);
+    process.after("not connected; trying again");
+    let other = dir.join("other");
+    fs::create_dir(&other).expect("a folder");
+    certificates(&other, &[]);
+    let foreign = other.join("ca.pem");
+    let config = with("pump-3", &format!("ca_file = {foreign:?}\ncert_file = {cert:?}\nkey_file = {key:?}"));
+    let mut process = agent(dir, "pump-3", &config);
+    assert!(process.after("not connected; trying again").contains("certificate"));
+    // Files that cannot be are a mistake in the configuration.
+    let config = with("pump-4", "ca_file = \"/no/ca.pem\"");
+    let (code, _, error) = ask("run", &config, &[]);
+    assert_eq!(code, 2);
+    assert!(error.contains("/no/ca.pem cannot be used") && error.contains("the authority's certificates"), "{error}");
+}

@@ -1,0 +1,265 @@
+//! Where samples come from: applications that ask over HTTP, programs, topics, files at their own pace, the device itself; and models that
+//! are tried in a process of their own.
+
+use crate::fleet::{Process, agent, agent_config, binary, free_port, mosquitto, must, root, run, wait_for};
+use driftline_agent::inference::Model;
+use driftline_tests::pump_bundle::bundle;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const COLUMNS: [&str; 5] = driftline_agent::pumps::COLUMNS;
+
+fn onnx() -> Vec<u8> {
+    fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model")
+}
+
+fn pump_bundle(dir: &Path, onnx: &[u8]) -> PathBuf {
+    let path = dir.join("v1.bundle");
+    bundle("v1", false, 1_000, onnx).write(&path).expect("a folder");
+    path
+}
+
+/// An agent without a collector.
+fn start(dir: &Path, source: &str) -> Process {
+    let path = pump_bundle(dir, &onnx());
+    let config = agent_config(dir, "pump-1", free_port(), Some(&path), source);
+    agent(dir, "pump-1", &config)
+}
+
+/// What the agent says when it has ended: samples taken, in windows, refused.
+fn account(process: &mut Process) -> [u64; 3] {
+    process.terminate();
+    assert!(process.wait().success());
+    let said = process.said();
+    let line = said.lines().rev().find(|l| l.contains(" samples taken: ")).expect("an account");
+    let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+    [(); 3].map(|()| numbers.next().expect("a number"))
+}
+
+fn post(url: &str, body: &Value) -> (u16, Value) {
+    let request = ureq::post(url).config().http_status_as_error(false).build();
+    let mut answer = request.send_json(body).expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_json().expect("JSON"))
+}
+
+#[test]
+fn applications_ask_over_http() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut agent = start(dir.path(), "kind = \"http\"\nlisten = \"127.0.0.1:0\"");
+    let base = agent.after("applications can ask the model at ");
+    let get = |path: &str| -> Value {
+        ureq::get(format!("{base}{path}")).call().expect("an answer").body_mut().read_json().expect("JSON")
+    };
+    assert_eq!(get("")["extensions"], json!(["binary_tensor_data"]));
+    let model = get("/models/pump");
+    assert_eq!(model["versions"], json!(["v1"]));
+    let input = model["inputs"][0]["name"].as_str().expect("a name").to_owned();
+    assert_eq!(model["inputs"][0]["shape"], json!([-1, 5]));
+    ureq::get(format!("{base}/models/pump/versions/v1/ready")).call().expect("ready");
+
+    let row = [62.0f32, 1.8, 30.0, 12.0, 1450.0];
+    let mut own = Vec::new();
+    Model::load(&onnx(), 5).expect("the model").run(&row, &mut own).expect("an answer");
+    let infer = format!("{base}/models/pump/infer");
+    let whole = json!({ "id": "a-7", "inputs": [{ "name": input, "shape": [1, 5], "datatype": "FP32", "data": row }] });
+    let columns: Vec<Value> = COLUMNS
+        .iter()
+        .zip(row)
+        .map(|(name, v)| json!({ "name": name, "shape": [1], "datatype": "FP64", "data": [v] }))
+        .collect();
+    for body in [whole, json!({ "id": "a-7", "inputs": columns })] {
+        let (status, answer) = post(&infer, &body);
+        assert_eq!((status, &answer["id"]), (200, &json!("a-7")), "{answer}");
+        let scores = answer["outputs"][0]["data"].as_array().expect("scores");
+        for (found, wanted) in scores.iter().zip(&own) {
+            assert!((found.as_f64().expect("a number") - f64::from(*wanted)).abs() < 1e-6, "{answer}");
+        }
+        let label = answer["outputs"][1]["data"][0].as_str().expect("a label");
+        assert!(driftline_agent::pumps::CLASSES.contains(&label), "{label}");
+    }
+    let tensor = |shape: Value, kind: &str, data: Value| json!({ "inputs": [{ "name": input, "shape": shape, "datatype": kind, "data": data }] });
+    let wrong = [
+        (tensor(json!([1, 4]), "FP32", json!([1, 2, 3, 4])), "has shape [1, 4] where [-1, 5] is right"),
+        (tensor(json!([1, 5]), "BYTES", json!([1, 2, 3, 4, 5])), "has datatype BYTES"),
+        (
+            json!({ "inputs": [{ "name": "nobody", "shape": [1], "datatype": "FP32", "data": [1] }] }),
+            "has no input nobody",
+        ),
+        (json!({ "inputs": 7 }), "is no inference request of the v2 protocol"),
+    ];
+    for (body, sentence) in wrong {
+        let (status, answer) = post(&infer, &body);
+        assert_eq!(status, 400);
+        assert!(answer["error"].as_str().expect("a sentence").contains(sentence), "{answer}");
+    }
+    let (status, answer) = post(&format!("{base}/models/other/infer"), &json!({ "inputs": [] }));
+    assert_eq!((status, answer["error"].as_str()), (404, Some("this device runs the model pump, version v1")));
+    // Connections that say nothing, and one that says nonsense, are nobody's trouble.
+    let address = base.trim_start_matches("http://").trim_end_matches("/v2").to_owned();
+    let silent: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
+    TcpStream::connect(&address).expect("a connection").write_all(b"\x16\x03\x01 nonsense\r\n\r\n").expect("bytes");
+    let many = json!({ "inputs": [{ "name": input, "shape": [100, 5], "datatype": "FP32", "data": row.repeat(100) }] });
+    assert_eq!(post(&infer, &many).0, 200);
+    drop(silent);
+    assert_eq!(account(&mut agent), [106, 102, 4], "two requests of one, one of a hundred, four refused");
+}
+
+#[test]
+fn applications_ask_over_a_unix_socket() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let socket = dir.path().join("model.sock");
+    let mut agent = start(dir.path(), &format!("kind = \"http\"\nlisten = \"unix:{}\"", socket.display()));
+    agent.after("applications can ask the model at the socket ");
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("the socket");
+    stream.write_all(b"GET /v2/health/ready HTTP/1.1\r\nHost: device\r\nConnection: close\r\n\r\n").expect("bytes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(account(&mut agent), [0, 0, 0]);
+}
+
+#[test]
+fn tritonclient_drives_the_endpoint() {
+    // `tests/run models` gives a Python with tritonclient; the protocol itself is tested above in every run.
+    let Some(python) = std::env::var_os("DRIFTLINE_TRITON") else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut agent = start(dir.path(), "kind = \"http\"\nlisten = \"127.0.0.1:0\"\ndeadline = \"5s\"");
+    let base = agent.after("applications can ask the model at http://");
+    let script = root().join("tests/models/triton.py");
+    let said = must(Command::new(python).arg(script).args([base.trim_end_matches("/v2"), "pump"]));
+    assert!(said.contains("all of it agrees"), "{said}");
+    let [taken, in_windows, refused] = account(&mut agent);
+    assert!(taken > 300 && in_windows + refused == taken && refused == 2, "{taken} {in_windows} {refused}");
+}
+
+#[test]
+fn programs_that_fail_or_flood_are_started_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // First it floods with a line that never ends, then it dies, then it prints and ends well.
+    let script = dir.path().join("sensor.sh");
+    let header = COLUMNS.join(",");
+    let state = dir.path().join("state");
+    let text = format!(
+        "echo x >> {state}\ncase $(wc -l < {state}) in\n1) tr '\\0' a < /dev/zero;;\n2) echo {header}; echo 1,2,3,4,5; exit 3;;\n\
+         *) echo {header}; echo 1,2,3,4,5; echo 1,2,3; echo 5,4,3,2,1;;\nesac\n",
+        state = state.display()
+    );
+    fs::write(&script, text).expect("a script");
+    let source = format!("kind = \"command\"\ncommand = [\"sh\", {script:?}]\nformat = \"csv\"");
+    let mut agent = start(dir.path(), &source);
+    agent.after("a line is longer than ");
+    agent.after("the program sh ended (exit status: 3); it is started again in 2 s");
+    assert!(agent.wait().success());
+    let said = agent.said();
+    assert!(said.contains("4 samples taken: 3 in windows, 1 refused"), "{said}");
+
+    let config = agent_config(
+        dir.path(),
+        "pump-2",
+        free_port(),
+        Some(&dir.path().join("v1.bundle")),
+        "kind = \"command\"\ncommand = [\"/no/such/program\"]",
+    );
+    let (code, _, error) = run(Command::new(binary("driftline-agent")).args(["run", "--config"]).arg(&config));
+    assert_eq!(code, 1);
+    assert!(error.contains("the program /no/such/program cannot be started"), "{error}");
+}
+
+/// Publishes messages at QoS 0 with a client of a few bytes (MQTT 3.1.1).
+fn publish(port: u16, topic: &str, messages: &[&str]) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker");
+    stream.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01t").expect("CONNECT");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("CONNACK");
+    for message in messages {
+        let mut packet = Vec::new();
+        packet.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+        packet.extend_from_slice(topic.as_bytes());
+        packet.extend_from_slice(message.as_bytes());
+        let mut frame = vec![0x30];
+        let mut rest = packet.len();
+        while rest >= 128 {
+            frame.push((rest % 128) as u8 | 0x80);
+            rest /= 128;
+        }
+        frame.push(rest as u8);
+        frame.extend_from_slice(&packet);
+        stream.write_all(&frame).expect("PUBLISH");
+    }
+    stream.write_all(b"\xe0\x00").expect("DISCONNECT");
+}
+
+#[test]
+fn messages_on_a_topic_are_samples() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_mosquitto, port) = mosquitto(dir.path());
+    let mut agent = start(dir.path(), &format!("kind = \"mqtt\"\ntopic = \"line/+/samples\"\nport = {port}"));
+    agent.after("samples come from line/+/samples at 127.0.0.1:");
+    let one = json!({ "temp_c": 61.0, "id": 4 }).to_string();
+    let two = json!([{ "temp_c": 61.0 }, { "temp_c": 62.0 }]).to_string();
+    // Five megabytes are more than the agent takes: the broker keeps them to itself.
+    let large = "x".repeat(5 << 20);
+    publish(port, "line/1/samples", &[&one, &large, "nonsense", &two]);
+    agent.after("the line is no JSON object");
+    // The account counts once all have been read.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(account(&mut agent), [4, 3, 1]);
+}
+
+#[test]
+fn a_file_is_played_at_the_pace_of_its_times() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let table = dir.path().join("rows.csv");
+    let rows: Vec<String> = (0..30).map(|i| format!("2026-01-01T00:00:{i:02}Z,61,1.8,30,12,1450")).collect();
+    fs::write(&table, format!("at,{}\n{}\n", COLUMNS.join(","), rows.join("\n"))).expect("a table");
+    let began = Instant::now();
+    let mut agent = start(dir.path(), &format!("kind = \"csv\"\npath = {table:?}\ntime = \"at\"\nspeed = 10.0"));
+    assert!(agent.wait().success());
+    assert!(began.elapsed() >= Duration::from_millis(2_900), "29 s at ten times the speed");
+    assert!(agent.said().contains("30 samples taken: 30 in windows"), "{}", agent.said());
+}
+
+#[test]
+fn the_device_itself_can_be_recorded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = agent_config(dir.path(), "pump-1", 1, None, "kind = \"system\"\nrate_hz = 50.0");
+    let table = must(Command::new(binary("driftline-agent")).args(["record", "--rows", "3", "--config"]).arg(&config));
+    let mut lines = table.lines();
+    assert!(lines.next().expect("a header").starts_with("load1,load5,load15,memory_total,memory_available"));
+    let row = lines.next().expect("a row");
+    let total: f64 = row.split(',').nth(3).and_then(|cell| cell.parse().ok()).expect("a number");
+    assert!(total > 1e8, "this machine has memory: {row}");
+    assert_eq!(lines.count(), 2);
+}
+
+#[test]
+fn a_model_made_to_exhaust_memory_ends_its_trial_and_not_the_agent() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let bomb = fs::read(root().join("tests/models/bad/bomb.onnx")).expect("the bomb");
+    assert!(bomb.len() < 1000);
+    let bad = dir.path().join("bomb.bundle");
+    bundle("v9", false, 1_000, &bomb).write(&bad).expect("a folder");
+    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 50.0";
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bad), source);
+    let (code, _, error) = run(Command::new(binary("driftline-agent")).args(["run", "--config"]).arg(&config));
+    assert_eq!(code, 2, "{error}");
+    // Without the limit, this machine would have had so much.
+    assert!(error.contains("the model cannot be prepared: failed to allocate Layout { size: 4026531840"), "{error}");
+
+    // An agent that has a good release goes on with it.
+    let good = pump_bundle(dir.path(), &onnx());
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&good), source);
+    let first = agent(dir.path(), "pump-1", &config);
+    wait_for("its first window", || dir.path().join("pump-1/slots.json").exists().then_some(()));
+    drop(first);
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bad), source);
+    let mut second = agent(dir.path(), "pump-1", &config);
+    second.after("the configured bundle cannot be used, so the last release goes on: the model cannot be prepared");
+    second.terminate();
+    assert!(second.wait().success());
+}
