@@ -17,7 +17,9 @@ use bytes::Bytes;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Digest;
 use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash, hash_of_number};
-use driftline_shared::wire::messages::{Birth, Block, Death, Host, LABELS_MAX, Label, Labels, Ledger, ToDevice};
+use driftline_shared::wire::messages::{
+    Birth, Block, Death, Host, LABELS_MAX, Label, Labels, Ledger, Request, ToDevice,
+};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
 use std::collections::VecDeque;
@@ -251,6 +253,10 @@ impl Agent {
             Say::Event(event) => self.publish(Leaf::Events, |buffer| wire::write(Kind::Event, &event, buffer)),
             Say::Request(request) => {
                 self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer))
+            }
+            Say::Clock => {
+                let clock = Request::Clock { stream: self.spool.stream(), wall: self.now.wall };
+                self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &clock, buffer))
             }
             Say::Frame(payload) => {
                 let topic = device_topic(&self.settings, Leaf::Windows);

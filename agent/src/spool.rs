@@ -8,8 +8,7 @@
 //! What is kept here is in memory, and with [`Spool::durable`] also on the disk: every frame is handed out as an [`Entry`] for the
 //! [`journal`], and what an earlier start left comes back as a stream of its own, which is delivered first.
 
-#[cfg(test)]
-mod fault;
+pub mod fault;
 pub mod journal;
 pub mod record;
 
@@ -147,8 +146,8 @@ impl Spool {
                 line.next = record.hi + 1;
                 line.records.push_back(record);
             }
-            // Any of it may have been sent by an earlier start.
-            line.sent = line.next - 1;
+            // An earlier start may have sent all of it, and later numbers too that the power cut took before they were on the disk.
+            line.sent = u64::MAX;
             if !line.records.is_empty() {
                 self.lines.push_front(line);
             }

@@ -27,6 +27,7 @@ pub struct Uplink {
     up: bool,
     birth_due: bool,
     desired_at: MonoMs,
+    clock_due: bool,
     host: Option<Host>,
     next_frame_at: MonoMs,
     /// When frames are sent again unless the collector acknowledges something.
@@ -45,6 +46,8 @@ pub enum Say {
     Event(Event),
     /// What is wanted.
     Request(Request),
+    /// What time it is here.
+    Clock,
     /// A frame or gap.
     Frame(Bytes),
 }
@@ -55,6 +58,7 @@ impl Default for Uplink {
             up: false,
             birth_due: false,
             desired_at: MonoMs(0),
+            clock_due: false,
             host: None,
             next_frame_at: MonoMs(0),
             resend_at: None,
@@ -165,7 +169,12 @@ impl Uplink {
         }
         if now >= self.desired_at {
             self.desired_at = now.after(DESIRED_REFRESH_MS);
+            self.clock_due = true;
             return Some(Say::Request(Request::Desired));
+        }
+        // Before frames, which it dates.
+        if std::mem::take(&mut self.clock_due) {
+            return Some(Say::Clock);
         }
         if !self.may_send(now) {
             return None;

@@ -3,6 +3,7 @@
 //! `handle` and `command` change memory and note what must be stored ([`Collector::take_writes`]); what they want sent becomes visible
 //! in [`Collector::poll_output`], which the driver reads only after those writes are committed. Time comes in as an argument.
 
+use crate::clocks::Clocks;
 use crate::detect::budget::Budget;
 use crate::detect::panel::Panel;
 use crate::device::{DEVICES_MAX, Device, Devices};
@@ -150,6 +151,7 @@ pub struct Collector {
     pub(crate) epoch: u64,
     pub(crate) devices: Devices,
     pub(crate) releases: BTreeMap<ReleaseId, Arc<Release>>,
+    clocks: Clocks,
     ledger: Ledger,
     pub(crate) panels: BTreeMap<ReleaseId, Panel>,
     pub(crate) history: History,
@@ -175,6 +177,7 @@ impl Collector {
             epoch: stored.epoch,
             devices: stored.devices.into_iter().collect(),
             releases: BTreeMap::new(),
+            clocks: Clocks::default(),
             ledger: Ledger::restore(stored.ledger),
             panels: BTreeMap::new(),
             history: History::default(),
@@ -371,7 +374,7 @@ impl Collector {
             known.seen = now.wall;
         }
         if let (Admission::Accepted, Content::Windows(windows)) = (admission, decoded.content) {
-            windows.into_iter().for_each(|window| self.window(now, device, window));
+            windows.into_iter().for_each(|window| self.window(now, device, stream, window));
         }
     }
 
@@ -385,10 +388,11 @@ impl Collector {
     }
 
     /// Merges one window of an accepted frame.
-    fn window(&mut self, now: Now, device: &Name, window: Box<Window>) {
+    fn window(&mut self, now: Now, device: &Name, stream: Stream, mut window: Box<Window>) {
         let Some(release) = self.releases.get(&window.release).cloned() else {
             return self.refuse(Refusal::UnknownRelease);
         };
+        self.clocks.date(now.wall, device, stream, &mut window, release.schema.window_ms);
         if let Err(refusal) = ingest::fits(&window, &release, now.wall) {
             return self.refuse(refusal);
         }
@@ -440,6 +444,10 @@ impl Collector {
                     self.output(Output::Block { topic, file, offset, bytes });
                 }
                 Request::Desired => self.send_desired(name),
+                Request::Clock { stream, wall } if self.devices.contains_key(name) => {
+                    self.clocks.told(now.wall, name, stream, wall);
+                }
+                Request::Clock { .. } => {}
             },
             Leaf::Windows | Leaf::Commands | Leaf::Labels => {}
         }

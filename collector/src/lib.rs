@@ -8,6 +8,7 @@
 pub mod device;
 pub mod release;
 
+pub mod clocks;
 pub mod collector;
 pub mod detect;
 pub mod history;

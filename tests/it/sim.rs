@@ -55,6 +55,26 @@ fn cuts_repeats_delays_and_crashes_lose_and_double_nothing() {
 }
 
 #[test]
+fn power_cuts_full_disks_and_clocks_of_1970_lose_nothing_that_was_durable() {
+    let seeds = std::env::var("DRIFTLINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let (mut cuts, mut lost) = (0, 0);
+    for seed in 0..seeds {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut sim = Sim::new(seed, 3, &V1, Trouble::DARK, dir.path()).with_disks();
+        sim.run(60, false);
+        sim.finish();
+        let ((taken, merged), durable) = (sim.samples(), sim.durable_samples());
+        assert!(merged >= durable, "seed {seed}: {merged} samples merged, {durable} were durable");
+        assert!(merged <= taken, "seed {seed}: {merged} samples merged of {taken}");
+        assert_eq!(sim.refused(), serde_json::json!({}), "seed {seed}: nothing is refused");
+        cuts += sim.power_cuts;
+        lost += taken - merged;
+    }
+    println!("{seeds} seeds: {cuts} power cuts cost {lost} samples that were in no durable frame");
+    assert!(cuts > 0 && lost > 0, "the test would not notice what it should");
+}
+
+#[test]
 fn the_same_seed_is_the_same_world() {
     let run = || {
         let dir = tempfile::tempdir().expect("a folder");

@@ -1,10 +1,11 @@
 //! What an agent has put on its disk reaches the collector, however often the agent is killed before.
 
-use crate::fleet::{Collector, Process, agent, agent_config, free_port, must, root, wait_for};
+use crate::fleet::{Collector, Process, agent, agent_config, binary, free_port, mosquitto, must, root, wait_for};
 use driftline_agent::spool::record;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Windows by stream and number that stand in the spool's segments.
@@ -43,7 +44,7 @@ fn a_killed_agent_loses_nothing_that_was_on_its_disk() {
         let process = agent(dir, "pump-1", &config);
         wait_for("another frame on the disk", || (on_disk(&spool).len() > before).then_some(()));
         std::thread::sleep(Duration::from_millis(u64::from(life * 37 % 150)));
-        must(std::process::Command::new("kill").args(["-9", &process.id().to_string()]));
+        must(Command::new("kill").args(["-9", &process.id().to_string()]));
         drop(process);
         let now = on_disk(&spool);
         for record in &durable {
@@ -90,4 +91,126 @@ fn a_killed_agent_loses_nothing_that_was_on_its_disk() {
     let said = process.said();
     assert!(said.contains("windows of earlier starts wait in the spool"), "{said}");
     assert!(said.contains("later version") && said.contains("readme is no part of this spool"), "{said}");
+}
+
+/// A small disk of its own: a file with holes that is mounted, on memory that can be used up. Gone with the test.
+struct SmallDisk {
+    memory: PathBuf,
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where nothing may be mounted: the simulator and the journal's tests fill disks in memory for everybody.
+    fn mount(dir: &Path) -> Option<Self> {
+        let disk = Self { memory: dir.join("memory"), at: dir.join("disk") };
+        fs::create_dir(&disk.at).and_then(|()| fs::create_dir(&disk.memory)).expect("folders");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=10m", "tmpfs"]).arg(&disk.memory).status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            println!("not tried: this user may not mount");
+            return None;
+        }
+        let image = disk.memory.join("disk.img");
+        fs::File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("an image");
+        must(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-E", "lazy_itable_init=1"]).arg(&image));
+        must(Command::new("mount").args(["-o", "loop,discard"]).arg(&image).arg(&disk.at));
+        Some(disk)
+    }
+
+    /// As the kernel does it after an error: nothing can be written any more.
+    fn read_only(&self) {
+        must(Command::new("mount").args(["-o", "remount,abort"]).arg(&self.at));
+    }
+
+    /// The medium takes nothing new any more.
+    fn fail(&self) {
+        must(Command::new("fstrim").arg(&self.at));
+        let mut file = fs::File::create(self.memory.join("used")).expect("a file");
+        for size in [65_536, 4096, 1] {
+            while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        for mount in [&self.at, &self.memory] {
+            let _ = Command::new("umount").arg("-l").arg(mount).status();
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_and_one_that_becomes_read_only_stop_nothing() {
+    full_and_then(SmallDisk::read_only, "Read-only file system");
+}
+
+#[test]
+fn a_full_disk_and_one_that_fails_stop_nothing() {
+    full_and_then(SmallDisk::fail, "Input/output error");
+}
+
+/// An agent on a small disk that fills, is emptied, and then breaks; what it took while the disk was full arrives.
+fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let Some(disk) = SmallDisk::mount(dir) else { return };
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx).write(&bundle).expect("a folder");
+    // A broker without a collector: what is sent is not acknowledged, and has to be kept.
+    let (_mosquitto, port) = mosquitto(dir);
+    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nframes_max = 100000";
+    let config = agent_config(dir, "pump-1", port, Some(&bundle), source);
+    let text = fs::read_to_string(&config).expect("the file");
+    let data = dir.join("pump-1");
+    fs::write(&config, text.replace(&format!("{data:?}"), &format!("{:?}", disk.at.join("pump-1")))).expect("a file");
+    let mut process = agent(dir, "pump-1", &config);
+    let spool = disk.at.join("pump-1/spool");
+    wait_for("frames on the disk", || (on_disk(&spool).len() > 2).then_some(()));
+    let samples = || -> u64 {
+        let mut command = Command::new(binary("driftline-agent"));
+        let status = must(command.args(["status", "--json", "--config"]).arg(&config));
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        status["samples"][1].as_u64().expect("a number")
+    };
+    let goes_on = || {
+        let before = samples();
+        wait_for("more samples", || (samples() > before + 50).then_some(()));
+    };
+
+    // Full: every byte that is left.
+    let filler = disk.at.join("filler");
+    let mut file = fs::File::create(&filler).expect("a file");
+    for size in [65_536, 4096, 512, 1] {
+        while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+    }
+    let told = process.after("cannot be written (No space left on device");
+    assert!(told.contains("windows are kept in memory until it can; make room or check the disk"), "{told}");
+    goes_on();
+    drop(file);
+    fs::remove_file(&filler).expect("the filler");
+    process.after(" is written again");
+
+    // Everything arrives, whatever the disk did.
+    let collector = Collector::start(dir, Some(port), "");
+    must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    wait_for("all windows with the collector", || {
+        let mut command = Command::new(binary("driftline-agent"));
+        let status = must(command.args(["status", "--json", "--config"]).arg(&config));
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let [closed, acknowledged, evicted] = [0, 1, 2].map(|i| status["windows"][i].as_u64().expect("a number"));
+        assert_eq!(evicted, 0);
+        (closed > 20 && acknowledged + 20 > closed).then_some(())
+    });
+    assert_eq!(collector.get("health")["frames_lost"], 0);
+
+    // Without a collector windows have to be written again.
+    drop(collector);
+    breaks(&disk);
+    process.after(&format!("cannot be written ({error}"));
+    goes_on();
+    let before = process.said().len();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(process.said().len() - before < 4096, "it does not say so again and again");
+    must(Command::new("kill").args(["-9", &process.id().to_string()]));
 }

@@ -3,29 +3,33 @@
 //! The state machines and the store are the real ones; simulated are time, pumps and the network, which cuts links, repeats and
 //! delays messages, and the collector's end, which dies between a message and its commit and comes back from the store. After
 //! every step the ledger must hold; at the end, with the network healed, every sample must have been counted exactly once.
-//! Leaves out: inference (a formula answers), several brokers, clocks that disagree, lost disks.
+//! With disks, power goes at any moment, disks fill, and clocks start in 1970 ([`power`]). Leaves out: inference (a formula answers), several
+//! brokers, lost disks.
+
+mod node;
+mod power;
+
+use node::{Node, node};
 
 use crate::pump_bundle::answer;
-use driftline_agent::agent::{self, Agent, Input, Publish, Sample, Settings as AgentSettings};
+use driftline_agent::agent::{self, Input, Publish, Sample};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::inference::Outputs;
 use driftline_agent::observe::{Profile, top};
-use driftline_agent::pumps::{CLASSES, Pump, Random};
-use driftline_agent::slot::{Action, Proof, SlotFile, StageFrom};
+use driftline_agent::pumps::{CLASSES, Random};
+use driftline_agent::slot::{Action, StageFrom};
 use driftline_collector::collector::{
     Collector, Command, LabelsRequest, Output, Query, RolloutRequest, Settings, Topic,
 };
 use driftline_collector::explain::Lang;
 use driftline_collector::io::store::Store;
 use driftline_collector::view;
-use driftline_shared::list::{List, Text};
-use driftline_shared::manifest::Digest;
-use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs};
+use driftline_shared::units::{MonoMs, Name, Now, WallMs};
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::messages::Block;
 use serde_json::Value;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,27 +51,22 @@ pub struct Trouble {
     pub delay_ms: u64,
     /// The collector dies before a commit; per step.
     pub crash: f64,
+    /// The power of a device with a disk goes and comes.
+    pub power: f64,
+    /// A disk fills, or is emptied.
+    pub full: f64,
+    /// A device that boots does not know the time; per boot.
+    pub no_clock: f64,
 }
 
 impl Trouble {
     /// Nothing goes wrong.
-    pub const NONE: Self = Self { cut: 0.0, heal: 1.0, repeat: 0.0, delay_ms: 0, crash: 0.0 };
+    pub const NONE: Self =
+        Self { cut: 0.0, heal: 1.0, repeat: 0.0, delay_ms: 0, crash: 0.0, power: 0.0, full: 0.0, no_clock: 0.0 };
     /// A bad mobile network and a collector that is killed now and then.
-    pub const BAD: Self = Self { cut: 0.004, heal: 0.04, repeat: 0.05, delay_ms: 900, crash: 0.002 };
-}
-
-struct Node {
-    name: Name,
-    agent: Agent,
-    pump: Pump,
-    /// The release on trial, as the driver holds its model.
-    staged: Option<Arc<Profile>>,
-    trying: bool,
-    stored: BTreeMap<Digest, Arc<Profile>>,
-    link: Option<u64>,
-    connections: u64,
-    /// What its samples truly are, by their running number, and what the model saw in them.
-    truths: Vec<(usize, usize)>,
+    pub const BAD: Self = Self { cut: 0.004, heal: 0.04, repeat: 0.05, delay_ms: 900, crash: 0.002, ..Self::NONE };
+    /// The same where power goes too.
+    pub const DARK: Self = Self { power: 0.004, full: 0.004, no_clock: 0.3, ..Self::BAD };
 }
 
 /// A message on its way.
@@ -100,6 +99,8 @@ pub struct Sim {
     numbers: u64,
     /// How often the collector died.
     pub crashes: u32,
+    /// How often a device lost its power.
+    pub power_cuts: u32,
 }
 
 /// Releases of this name give no answers, as a model does that fails at run time.
@@ -136,6 +137,7 @@ impl Sim {
             letters: BinaryHeap::new(),
             numbers: 0,
             crashes: 0,
+            power_cuts: 0,
         };
         for i in 0..devices {
             sim.nodes.push(node(i, devices, &profile, sim.now()));
@@ -156,6 +158,7 @@ impl Sim {
     pub fn run(&mut self, seconds: u64, fault: bool) {
         for _ in 0..seconds * 1000 / STEP_MS {
             self.now_ms += STEP_MS;
+            self.power();
             self.links();
             let half = self.nodes.len() / 2;
             for i in 0..self.nodes.len() {
@@ -171,15 +174,16 @@ impl Sim {
     /// Heals the network, closes every window and runs until everything is delivered.
     pub fn finish(&mut self) {
         self.trouble = Trouble::NONE;
-        let now = self.now();
-        for node in &mut self.nodes {
-            node.agent.handle(now, Input::Flush);
+        self.empty_disks();
+        for i in 0..self.nodes.len() {
+            let now = self.device_now(i);
+            self.nodes[i].agent.handle(now, Input::Flush);
         }
         for _ in 0..600 {
             self.now_ms += STEP_MS;
             self.links();
-            let now = self.now();
             for i in 0..self.nodes.len() {
+                let now = self.device_now(i);
                 self.nodes[i].agent.handle(now, Input::Tick);
                 self.drive(i);
             }
@@ -225,7 +229,8 @@ impl Sim {
 
     /// Samples that the agents put in windows, and samples that the collector has merged.
     pub fn samples(&self) -> (u64, u64) {
-        let agents = self.nodes.iter().map(|n| n.agent.ledger().samples_in_windows).sum();
+        let past = |n: &Node| n.disk.as_ref().map_or(0, |disk| disk.past);
+        let agents = self.nodes.iter().map(|n| n.agent.ledger().samples_in_windows + past(n)).sum();
         let models = self.view(&Topic::Models);
         // Every sample of the simulator has a label, sooner or later.
         let merged = models["items"].as_array().into_iter().flatten().filter_map(|m| m["labelled"].as_u64()).sum();
@@ -247,6 +252,11 @@ impl Sim {
         self.nodes.iter().flat_map(|n| &n.truths).filter(|(truth, seen)| truth == seen).count()
     }
 
+    /// What the collector refused since it last started, by reason.
+    pub fn refused(&self) -> Value {
+        view::health(&self.collector)["refused"].clone()
+    }
+
     /// Release names by device.
     pub fn releases(&self) -> Vec<String> {
         self.nodes.iter().map(|n| n.agent.active().map_or("-".into(), |p| p.name.to_string())).collect()
@@ -263,8 +273,8 @@ impl Sim {
     }
 
     fn links(&mut self) {
-        let now = self.now();
         for i in 0..self.nodes.len() {
+            let now = self.device_now(i);
             if self.nodes[i].link.is_some() {
                 if self.chance(self.trouble.cut) {
                     let connection = self.nodes[i].link.take().expect("a link");
@@ -286,7 +296,7 @@ impl Sim {
     }
 
     fn sample(&mut self, i: usize, fault: bool) {
-        let now = self.now();
+        let now = self.device_now(i);
         let node = &mut self.nodes[i];
         let reading = node.pump.next(fault);
         let outputs = answer(&reading.values);
@@ -302,11 +312,14 @@ impl Sim {
 
     /// Does what an agent asks for, and takes its messages while its link is up.
     fn drive(&mut self, i: usize) {
-        let now = self.now();
+        let now = self.device_now(i);
         while let Some(action) = self.nodes[i].agent.poll_output() {
             let node = &mut self.nodes[i];
             match action {
-                Action::Persist { number, .. } => node.agent.handle(now, Input::Persisted { number, result: Ok(()) }),
+                Action::Persist { number, file } => {
+                    node.file = file;
+                    node.agent.handle(now, Input::Persisted { number, result: Ok(()) });
+                }
                 Action::Stage { digest, from } => {
                     let result = match from {
                         StageFrom::Fetched(manifest, files) => Bundle::from_files(manifest, files)
@@ -324,6 +337,10 @@ impl Sim {
                 Action::Switch | Action::Discard => (node.staged, node.trying) = (None, false),
                 Action::Back | Action::Settle => {}
             }
+        }
+        let (node, now_ms) = (&mut self.nodes[i], self.now_ms);
+        if let Some(disk) = &mut node.disk {
+            disk.drive(&mut node.agent, now_ms);
         }
         while let Some(connection) = self.nodes[i].link {
             let Some(publish) = self.nodes[i].agent.poll_publish() else { break };
@@ -346,6 +363,7 @@ impl Sim {
         let now = self.now();
         while self.letters.peek().is_some_and(|Reverse(l)| l.at <= self.now_ms) {
             let Some(Reverse(letter)) = self.letters.pop() else { break };
+            let device_now = self.device_now(letter.device);
             let node = &mut self.nodes[letter.device];
             // A will has no link; everything else is gone with the link it left on.
             if letter.connection != u64::MAX && node.link != Some(letter.connection) {
@@ -354,7 +372,7 @@ impl Sim {
             if letter.up {
                 self.collector.handle(now, &letter.topic, Some(node.name.as_str()), &letter.payload);
             } else {
-                node.agent.handle(now, Input::Message { topic: &letter.topic, payload: &letter.payload });
+                node.agent.handle(device_now, Input::Message { topic: &letter.topic, payload: &letter.payload });
             }
         }
     }
@@ -369,9 +387,10 @@ impl Sim {
             let epoch = self.store.next_epoch().expect("an epoch");
             self.collector = Collector::new(self.settings.clone(), self.store.load(epoch).expect("what was stored"));
             // Its broker dies with it: every link breaks.
-            for node in &mut self.nodes {
-                if node.link.take().is_some() {
-                    node.agent.handle(now, Input::LinkDown);
+            for i in 0..self.nodes.len() {
+                let now = self.device_now(i);
+                if self.nodes[i].link.take().is_some() {
+                    self.nodes[i].agent.handle(now, Input::LinkDown);
                 }
             }
             return;
@@ -430,44 +449,5 @@ impl Sim {
         assert_eq!(c.frames_received, settled, "at {} ms", self.now_ms);
         let (taken, merged) = self.samples();
         assert!(merged <= taken, "{merged} samples merged of {taken} taken at {} ms", self.now_ms);
-    }
-}
-
-fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
-    let site = if i < devices / 2 { "busan" } else { "ulsan" };
-    let device = name(&format!("pump-{i:03}"));
-    let mut labels = List::default();
-    let _ = labels.push((name("site"), Text::cut(site)));
-    let settings = AgentSettings {
-        fleet: name("sim"),
-        device: device.clone(),
-        labels,
-        stream: Stream(i as u64 + 1),
-        window_samples_max: 1_000_000,
-        spool_frames_max: 2_000,
-        spool_commit_ms: 5_000,
-        drain: driftline_agent::spool::Drain::Backlog,
-        labels_samples_max: 10_000,
-        proof: Proof { trial: 20, commit: 20 },
-    };
-    let file = SlotFile {
-        active: Some(profile.digest),
-        configured: Some(profile.digest),
-        committed: true,
-        starts: 1,
-        ..SlotFile::default()
-    };
-    let agent = Agent::new(now, settings, file, Some(profile.clone()));
-    let stored = BTreeMap::from([(profile.digest, profile.clone())]);
-    Node {
-        name: device,
-        agent,
-        pump: Pump::new(i as u64 + 1),
-        staged: None,
-        trying: false,
-        stored,
-        link: None,
-        connections: 0,
-        truths: Vec::new(),
     }
 }

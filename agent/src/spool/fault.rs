@@ -1,4 +1,4 @@
-//! A disk in memory whose power can be cut after any operation, and which can refuse.
+//! A disk in memory whose power can be cut after any operation, and which can refuse: for tests and the simulator.
 //!
 //! What a cut leaves is what the promises of POSIX allow: of a file everything up to its last sync, and of what was added since a
 //! part, or zeros in its place; names, renames and removals since the last sync of the directory in any selection.
@@ -13,15 +13,22 @@ use std::rc::Rc;
 /// An operation that changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
+    /// Bytes at the end of a file.
     Append(String, Vec<u8>),
+    /// A file, made to last.
     Sync(String),
+    /// A file, over another.
     Rename(String, String),
+    /// A file.
     Remove(String),
+    /// Names, made to last.
     SyncNames,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was there, and durable, at the beginning.
+    base: BTreeMap<String, Vec<u8>>,
     log: Vec<Op>,
     files: BTreeMap<String, Vec<u8>>,
     refuses: bool,
@@ -55,10 +62,22 @@ impl FaultFs {
         self.0.borrow_mut().refuses = refuses;
     }
 
-    /// One of the disks that a power cut after these operations can leave.
+    /// One of the disks that a power cut now can leave.
+    pub fn power_cut(&self, random: &mut Random) -> Self {
+        let state = self.0.borrow();
+        Self::after(&state.base, &state.log, random)
+    }
+
+    /// One of the disks that a power cut after these operations on an empty one can leave.
     pub fn crash(log: &[Op], random: &mut Random) -> Self {
-        let mut inodes: Vec<Inode> = Vec::new();
-        let (mut now, mut durable) = (BTreeMap::<String, usize>::new(), BTreeMap::<String, usize>::new());
+        Self::after(&BTreeMap::new(), log, random)
+    }
+
+    fn after(base: &BTreeMap<String, Vec<u8>>, log: &[Op], random: &mut Random) -> Self {
+        let mut inodes: Vec<Inode> =
+            base.values().map(|bytes| Inode { bytes: bytes.clone(), synced: bytes.len() }).collect();
+        let mut now: BTreeMap<String, usize> = base.keys().cloned().zip(0..).collect();
+        let mut durable = now.clone();
         let mut waiting: Vec<Name> = Vec::new();
         let change = |names: &mut BTreeMap<String, usize>, name: &Name| match name {
             Name::Create(name, inode) => {
@@ -116,8 +135,9 @@ impl FaultFs {
             }
             bytes
         };
-        let files = durable.into_iter().map(|(name, inode)| (name, left(&inodes[inode], random))).collect();
-        Self(Rc::new(RefCell::new(State { files, ..State::default() })))
+        let files: BTreeMap<_, _> =
+            durable.into_iter().map(|(name, inode)| (name, left(&inodes[inode], random))).collect();
+        Self(Rc::new(RefCell::new(State { base: files.clone(), files, ..State::default() })))
     }
 
     fn act(&self, op: Op) -> io::Result<()> {

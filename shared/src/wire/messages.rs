@@ -157,6 +157,13 @@ pub enum Request {
     },
     /// The desired state, because it may have been missed.
     Desired,
+    /// That windows of this stream are dated right: it says what time it is there.
+    Clock {
+        /// The live stream.
+        stream: Stream,
+        /// The device's time.
+        wall: WallMs,
+    },
 }
 
 /// What the collector tells one device.

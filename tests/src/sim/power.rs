@@ -1,0 +1,152 @@
+//! Devices with disks: what they have written survives a power cut, and with luck a little more. Full disks, and clocks that nobody set.
+
+use super::node::settings;
+use super::{EPOCH_MS, Sim};
+use driftline_agent::agent::{self, Agent, Input};
+use driftline_agent::slot::SlotFile;
+use driftline_agent::spool::fault::FaultFs;
+use driftline_agent::spool::journal::{Entry, Journal};
+use driftline_collector::ingest::{self, Content};
+use driftline_shared::units::{MonoMs, Now, Stream, WallMs};
+use std::collections::BTreeMap;
+
+/// Frames wait so long for others on their way to the disk.
+const COMMIT_MS: u64 = 500;
+
+/// A device's disk with what it promises.
+pub(super) struct Disk {
+    fs: FaultFs,
+    journal: Journal<FaultFs>,
+    commit_at: Option<u64>,
+    full: bool,
+    /// Samples of frames on their way to the disk, and of those that a power cut must not lose, by stream and number.
+    written: Vec<((u64, u64), u64)>,
+    durable: BTreeMap<(u64, u64), u64>,
+    /// Samples in windows of earlier lives.
+    pub(super) past: u64,
+}
+
+impl Disk {
+    pub(super) fn new(stream: Stream) -> Self {
+        let fs = FaultFs::default();
+        let (journal, _) = Journal::open(fs.clone(), stream);
+        Self { fs, journal, commit_at: None, full: false, written: vec![], durable: BTreeMap::new(), past: 0 }
+    }
+
+    /// Takes what the agent wants written, and writes when it is time.
+    pub(super) fn drive(&mut self, agent: &mut Agent, now_ms: u64) {
+        while let Some(entry) = agent.poll_entry() {
+            if let Entry::Keep(stream, record) = &entry {
+                if record.windows == 0 {
+                    // What gave way is counted as lost by the agent itself.
+                    let gone = (stream.0, record.lo)..=(stream.0, record.hi);
+                    self.durable.retain(|number, _| !gone.contains(number));
+                } else {
+                    self.written.push(((stream.0, record.lo), labelled(&record.bytes)));
+                }
+            }
+            self.journal.take(entry);
+            self.commit_at.get_or_insert(now_ms + COMMIT_MS);
+        }
+        if self.commit_at.is_some_and(|at| now_ms >= at) {
+            match self.journal.commit() {
+                Ok(()) => {
+                    self.durable.extend(self.written.drain(..));
+                    self.commit_at = None;
+                }
+                Err(_) => self.commit_at = Some(now_ms + 1_000),
+            }
+        }
+    }
+
+    pub(super) fn fill(&mut self, full: bool) {
+        self.full = full;
+        self.fs.fail(full);
+    }
+}
+
+/// Samples with a label in a frame of windows.
+fn labelled(frame: &[u8]) -> u64 {
+    match ingest::decode(frame).expect("an own frame").content {
+        Content::Windows(windows) => windows.iter().map(|w| u64::from(w.labelled)).sum(),
+        Content::Gap(_) => 0,
+    }
+}
+
+impl Sim {
+    /// Gives every device a disk.
+    pub fn with_disks(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.agent.durable(Vec::new());
+            node.disk = Some(Disk::new(node.agent.stream()));
+        }
+        self
+    }
+
+    /// What a device's clocks say.
+    pub(super) fn device_now(&self, i: usize) -> Now {
+        let node = &self.nodes[i];
+        Now {
+            mono: MonoMs(self.now_ms - node.booted_ms),
+            wall: WallMs(node.wall_at_boot + self.now_ms - node.booted_ms),
+        }
+    }
+
+    /// Power goes and comes, disks fill and are emptied.
+    pub(super) fn power(&mut self) {
+        for i in 0..self.nodes.len() {
+            if self.nodes[i].disk.is_none() {
+                continue;
+            }
+            if self.chance(self.trouble.full)
+                && let Some(disk) = &mut self.nodes[i].disk
+            {
+                let full = !disk.full;
+                disk.fill(full);
+            }
+            if self.chance(self.trouble.power) {
+                self.power_cut(i);
+            }
+        }
+    }
+
+    fn power_cut(&mut self, i: usize) {
+        self.power_cuts += 1;
+        if let Some(connection) = self.nodes[i].link.take() {
+            let death = agent::death(&self.settings.fleet, &self.nodes[i].name, connection);
+            self.post(i, u64::MAX, true, death.topic, death.payload.to_vec());
+        }
+        let unset = self.chance(self.trouble.no_clock);
+        let stream = Stream(self.random.bits());
+        let devices = self.nodes.len();
+        let node = &mut self.nodes[i];
+        let disk = node.disk.as_mut().expect("only devices with disks lose power");
+        disk.past += node.agent.ledger().samples_in_windows;
+        disk.fs = disk.fs.power_cut(&mut self.random);
+        disk.written.clear();
+        disk.commit_at = None;
+        disk.full = false;
+        let (journal, found) = Journal::open(disk.fs.clone(), stream);
+        disk.journal = journal;
+        // What was durable is there, or was delivered before.
+        node.booted_ms = self.now_ms;
+        node.wall_at_boot = if unset { 1_000 } else { EPOCH_MS + self.now_ms };
+        let now = Now { mono: MonoMs(0), wall: WallMs(node.wall_at_boot) };
+        let file = SlotFile::at_start(Some(node.file.clone()), node.file.configured);
+        let active = file.active.and_then(|digest| node.stored.get(&digest).cloned());
+        (node.staged, node.trying) = (None, false);
+        node.agent = Agent::new(now, settings(i, devices, stream), file, active);
+        node.agent.durable(found.streams);
+        node.agent.handle(now, Input::Tick);
+    }
+
+    /// Samples that no power cut may lose.
+    pub fn durable_samples(&self) -> u64 {
+        self.nodes.iter().filter_map(|n| n.disk.as_ref()).flat_map(|d| d.durable.values()).sum()
+    }
+
+    /// Ends all trouble with disks.
+    pub(super) fn empty_disks(&mut self) {
+        self.nodes.iter_mut().filter_map(|n| n.disk.as_mut()).for_each(|disk| disk.fill(false));
+    }
+}
