@@ -26,6 +26,9 @@ pub const SPOOL_FRAMES_MIN: u32 = 64;
 /// Windows wait so long for others on their way to the disk when nothing is said, and at most.
 const SPOOL_COMMIT_MS: u32 = 5_000;
 const SPOOL_COMMIT_MS_MAX: u32 = 3_600_000;
+/// Mebibytes that the spool leaves to others when nothing is said, and at most.
+const SPOOL_FREE_MB: u32 = 16;
+const SPOOL_FREE_MB_MAX: u32 = 1 << 20;
 /// Most frames a spool in memory may hold.
 pub const SPOOL_FRAMES_MAX: u32 = 100_000;
 /// Largest configuration file.
@@ -97,6 +100,8 @@ pub struct Config {
     pub spool_frames_max: u32,
     /// Windows wait so long to be put on the disk with others: what a power cut may cost.
     pub spool_commit_ms: u32,
+    /// Mebibytes of the disk that the spool leaves to others; 0 takes everything.
+    pub spool_free_mb: u32,
     /// What is sent first when a backlog waits.
     pub drain: Drain,
     /// Samples remembered for truth that comes late.
@@ -199,6 +204,7 @@ impl Config {
             vec![
                 ("frames_max", self.spool_frames_max.to_string()),
                 ("commit_ms", self.spool_commit_ms.to_string()),
+                ("free_mb", self.spool_free_mb.to_string()),
                 ("drain", quote(if self.drain == Drain::Live { "live" } else { "backlog" })),
             ],
         );

@@ -4,12 +4,13 @@
 //! and stays in the cache. Nothing here allocates per sample.
 
 use crate::bundle::Bundle;
+use crate::guard::Ranges;
 use crate::inference::Outputs;
 use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
 use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
-use driftline_shared::manifest::{Digest, Task};
+use driftline_shared::manifest::{Digest, Guard, Task};
 use driftline_shared::performance::entropy;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Name, ReleaseId};
@@ -33,6 +34,10 @@ pub struct Profile {
     pub classes: Vec<String>,
     /// Column with the true class.
     pub label: Option<String>,
+    /// What applications get outside the ranges.
+    pub guard: Option<Guard>,
+    /// The known range of every input; empty without a guard.
+    pub ranges: Ranges,
     /// What the scores mean, where the bundle says it.
     pub calibration: Option<Calibration>,
     joint: Option<Joint>,
@@ -66,6 +71,8 @@ impl Profile {
             inputs: features.iter().filter(|f| f.role.is_input()).map(|f| f.name.to_string()).collect(),
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
+            guard: schema.guard,
+            ranges: schema.guard.map(|_| Ranges::of(bundle.baseline())).unwrap_or_default(),
             calibration: bundle.baseline().calibration.clone(),
             joint: bundle.baseline().joint.clone(),
             frequencies: frequencies.map(Box::new),

@@ -326,8 +326,8 @@ struct OutputTensor<'a> {
     data: Option<Value>,
 }
 
-/// Writes the answer: `scores` of all samples, one after the other.
-pub fn respond(request: &Request, served: &Served, scores: &[f32]) -> Response {
+/// Writes the answer: `scores` of all samples, one after the other; `guards` says of each sample why it is not to be trusted, where that is so.
+pub fn respond(request: &Request, served: &Served, scores: &[f32], guards: &[Option<String>]) -> Response {
     let width = scores.len() / request.samples.max(1);
     let labels: Vec<&str> = scores
         .chunks_exact(width.max(1))
@@ -362,6 +362,9 @@ pub fn respond(request: &Request, served: &Served, scores: &[f32]) -> Response {
     let mut answer = json!({ "model_name": served.model, "model_version": served.release, "outputs": outputs });
     if let Some(id) = &request.id {
         answer["id"] = json!(id);
+    }
+    if guards.iter().any(Option::is_some) {
+        answer["parameters"] = json!({ "driftline_guard": guards });
     }
     let mut body = answer.to_string().into_bytes();
     let json_length = (!tail.is_empty()).then_some(body.len());
@@ -425,7 +428,7 @@ mod tests {
         [1.5f64, -2.0].iter().for_each(|v| body.extend_from_slice(&v.to_le_bytes()));
         let binary = parse(&body, Some(head.len()), &served()).unwrap();
         assert_eq!(binary.values, [1.5, -2.0]);
-        let response = respond(&binary, &served(), &[0.1, 0.2, 0.7]);
+        let response = respond(&binary, &served(), &[0.1, 0.2, 0.7], &[None]);
         let (json, tail) = response.body.split_at(response.json_length.unwrap());
         assert_eq!(tail, b"\x04\0\0\0worn");
         let json: Value = serde_json::from_slice(json).unwrap();

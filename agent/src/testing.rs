@@ -138,6 +138,7 @@ pub fn schema(classes: usize) -> Schema {
         task: Task::Classification(names),
         label: Some(Text::cut("label")),
         window_ms: 60_000,
+        guard: None,
     }
 }
 

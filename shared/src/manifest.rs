@@ -147,6 +147,19 @@ pub fn class_index<'a>(classes: impl IntoIterator<Item = &'a str>, text: &str) -
     classes.into_iter().position(same).and_then(|at| u16::try_from(at).ok())
 }
 
+/// What an application gets when an input lies outside what the model was trained on. What is sketched and reported stays what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    /// The answer, with a word about it.
+    Flag,
+    /// The last answer to inputs of the known range, with a word about it.
+    Hold,
+}
+
+/// How far beyond the training data's smallest and largest value an input may lie, as a share of what is between them.
+pub const GUARD_MARGIN: f32 = 0.1;
+
 /// How samples become the model's input, and how often windows close.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +172,9 @@ pub struct Schema {
     pub label: Option<Text<64>>,
     /// Length of a window in event time.
     pub window_ms: u32,
+    /// What happens outside the range of the training data; `None` lets everything pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// Inputs with the outputs they must give, checked on the device before a model is tried. `L` is the owner's list type.

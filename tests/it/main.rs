@@ -4,6 +4,7 @@
 
 mod allocations;
 mod bad_input;
+mod budgets;
 mod compare;
 mod conformance;
 mod corpus;

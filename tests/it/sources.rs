@@ -1,7 +1,7 @@
 //! Where samples come from: applications that ask over HTTP, programs, topics, files at their own pace, the device itself; and models that
 //! are tried in a process of their own.
 
-use crate::fleet::{Process, agent, agent_config, binary, free_port, mosquitto, must, root, run, wait_for};
+use crate::fleet::{Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, root, run, wait_for};
 use driftline_agent::inference::Model;
 use driftline_tests::pump_bundle::bundle;
 use serde_json::{Value, json};
@@ -107,6 +107,49 @@ fn applications_ask_over_http() {
     assert_eq!(post(&infer, &many).0, 200);
     drop(silent);
     assert_eq!(account(&mut agent), [106, 102, 4], "two requests of one, one of a hundred, four refused");
+}
+
+#[test]
+fn answers_outside_the_known_range_are_held_and_flagged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let recorder = agent_config(dir.path(), "recorder", 1, None, "kind = \"pumps\"\nseed = 3");
+    let table =
+        must(Command::new(binary("driftline-agent")).args(["record", "--rows", "2000", "--config"]).arg(&recorder));
+    let path = dir.path().join("healthy.csv");
+    fs::write(&path, table).expect("a table");
+    let bundle =
+        baseline(dir.path(), "pump-v1.onnx", &path, &["--window", "1s", "--window-samples", "50", "--guard", "hold"]);
+    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"";
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), source);
+    let mut process = agent(dir.path(), "pump-1", &config);
+    let infer = format!("{}/models/pump/infer", process.after("applications can ask the model at "));
+    let row = |temperature: f64| -> Value {
+        let csv = fs::read_to_string(&path).expect("the table");
+        let cells = csv.lines().nth(5).expect("a row").split(',').take(5);
+        let mut cells: Vec<f64> = cells.map(|c| c.parse().expect("a number")).collect();
+        if temperature > 0.0 {
+            cells[0] = temperature;
+        }
+        let columns: Vec<Value> = COLUMNS
+            .iter()
+            .zip(cells)
+            .map(|(name, v)| json!({ "name": name, "shape": [1], "datatype": "FP32", "data": [v] }))
+            .collect();
+        post(&infer, &json!({ "inputs": columns })).1
+    };
+    let good = row(0.0);
+    assert!(good.get("parameters").is_none(), "{good}");
+    let odd = row(500.0);
+    assert_eq!(odd["outputs"], good["outputs"], "the last answer is held");
+    let word = odd["parameters"]["driftline_guard"][0].as_str().expect("a word");
+    assert!(
+        word.starts_with("temp_c is 500, and the model knows ") && word.ends_with("; the last answer is held"),
+        "{word}"
+    );
+    let (_, status, _) = run(Command::new(binary("driftline-agent")).args(["status", "--config"]).arg(&config));
+    assert!(status.contains("1 answers outside the known range"), "{status}");
+    process.terminate();
+    assert!(process.wait().success());
 }
 
 #[test]

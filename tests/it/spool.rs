@@ -140,6 +140,21 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+fn the_last_room_of_a_disk_is_left_to_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.path().join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx).write(&bundle).expect("a folder");
+    // No disk has a tebibyte too many.
+    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nfree_mb = 1048576";
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), source);
+    let mut process = agent(dir.path(), "pump-1", &config);
+    let told = process.after("cannot be written (");
+    assert!(told.contains(" MiB are free, and spool.free_mb leaves 1048576 MiB to others)"), "{told}");
+    assert!(on_disk(&dir.path().join("pump-1/spool")).is_empty());
+}
+
+#[test]
 fn a_full_disk_and_one_that_becomes_read_only_stop_nothing() {
     full_and_then(SmallDisk::read_only, "Read-only file system");
 }
@@ -159,7 +174,8 @@ fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
     driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx).write(&bundle).expect("a folder");
     // A broker without a collector: what is sent is not acknowledged, and has to be kept.
     let (_mosquitto, port) = mosquitto(dir);
-    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nframes_max = 100000";
+    let source =
+        "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nframes_max = 100000\nfree_mb = 0";
     let config = agent_config(dir, "pump-1", port, Some(&bundle), source);
     let text = fs::read_to_string(&config).expect("the file");
     let data = dir.join("pump-1");

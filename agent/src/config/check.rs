@@ -93,6 +93,12 @@ impl Checker<'_> {
                 1,
                 SPOOL_COMMIT_MS_MAX,
             )?,
+            spool_free_mb: self.between(
+                "spool.free_mb",
+                raw.spool.free_mb.unwrap_or(SPOOL_FREE_MB),
+                0,
+                SPOOL_FREE_MB_MAX,
+            )?,
             drain: match raw.spool.drain.as_deref() {
                 None | Some("backlog") => Drain::Backlog,
                 Some("live") => Drain::Live,

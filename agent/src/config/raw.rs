@@ -93,6 +93,7 @@ pub(super) struct RawTrial {
 pub(super) struct RawSpool {
     pub(super) frames_max: Option<u32>,
     pub(super) commit_ms: Option<u32>,
+    pub(super) free_mb: Option<u32>,
     pub(super) drain: Option<String>,
 }
 

@@ -15,6 +15,7 @@ use super::spool_dir::{self, Writer};
 use super::start::{self, StartError, Started};
 use crate::agent::{self, Agent, Input, Publish, Settings};
 use crate::config::Config;
+use crate::guard::Answers;
 use crate::inference::Model;
 use crate::serving::Served;
 use crate::slot::{Action, Proof};
@@ -108,7 +109,8 @@ pub async fn start(
     let dir = config.data_dir.join("spool");
     // Half of the time until windows have a number, half until they are written.
     let delay = Duration::from_millis(u64::from(config.spool_commit_ms / 2));
-    let opened = tokio::task::spawn_blocking(move || spool_dir::start(&dir, Stream(stream), delay)).await;
+    let free = u64::from(config.spool_free_mb) << 20;
+    let opened = tokio::task::spawn_blocking(move || spool_dir::start(&dir, free, Stream(stream), delay)).await;
     let (spool, found) = opened.map_err(|_| RunError::Thread)?.map_err(refused("a thread"))?;
     agent.durable(found.streams);
     match agent.ledger().windows_waiting {
@@ -145,6 +147,7 @@ pub async fn start(
         trial_outputs: Vec::new(),
         feed: None,
         served: watch::Sender::new(None),
+        answers: Answers::default(),
         publish,
         events,
         jobs: job_tx,
@@ -200,6 +203,7 @@ struct Worker {
     feed: Option<Feed>,
     /// What applications can ask.
     served: watch::Sender<Option<Arc<Served>>>,
+    answers: Answers,
     publish: mpsc::Sender<LinkPublish>,
     events: mpsc::Receiver<LinkEvent>,
     jobs: mpsc::Sender<Job>,
@@ -388,7 +392,7 @@ impl Worker {
         match fed {
             Some(Fed::Asked(asked)) => self.asked(asked),
             Some(Fed::Chunk(chunk)) => {
-                self.samples(&chunk, |_, _| {});
+                self.samples(&chunk, |_, _, _| {});
                 if let Some(feed) = &self.feed {
                     feed.give_back(chunk);
                 }

@@ -39,6 +39,8 @@ pub struct Counters {
     /// Grows while the task of the link lives.
     pub link_beat: AtomicU64,
     snapshot: Mutex<Snapshot>,
+    /// Answers outside the known range, flagged or held.
+    pub guarded: AtomicU64,
     /// Samples of requests that had waited too long, or came before there was a model.
     pub late: AtomicU64,
 }

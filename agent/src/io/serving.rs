@@ -34,8 +34,17 @@ pub struct Asked {
     pub chunk: Chunk,
     /// When it is too late for an answer.
     pub deadline: Instant,
-    /// Where the scores of all samples go, one after the other.
-    pub reply: oneshot::Sender<Result<Vec<f32>, Unanswered>>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Answer, Unanswered>>,
+}
+
+/// The answer to all samples of a request.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Scores, one sample after the other.
+    pub scores: Vec<f32>,
+    /// Why a sample's scores are not to be trusted, where that is so.
+    pub guards: Vec<Option<String>>,
 }
 
 /// Why the model gave no answer.
@@ -220,7 +229,7 @@ async fn infer(
         return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
     match answer.await {
-        Ok(Ok(scores)) => Ok(written(serving::respond(&request, &served, &scores))),
+        Ok(Ok(answer)) => Ok(written(serving::respond(&request, &served, &answer.scores, &answer.guards))),
         Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late))) => {
             Err(Failure(StatusCode::SERVICE_UNAVAILABLE, why.to_string()))
         }

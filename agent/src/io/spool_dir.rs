@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const ENTRIES_MAX: usize = 256;
 /// A disk that refused is tried again after so long.
 const RETRY: Duration = Duration::from_secs(5);
+/// Inodes that stay free for others.
+const INODES_MIN: u64 = 16;
 /// Largest file that is read back: a segment has a megabyte and at most a frame more.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
@@ -24,20 +26,42 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct SpoolDir {
     dir: PathBuf,
+    /// Bytes that stay free for others.
+    free: u64,
     /// The file that was written last, open.
     open: Option<(String, File)>,
 }
 
 impl SpoolDir {
-    /// The directory, which is made when it is not there.
-    pub fn new(dir: &Path) -> Self {
+    /// The directory, which is made when it is not there; `free` bytes of its disk are left to others.
+    pub fn new(dir: &Path, free: u64) -> Self {
         if let Err(e) = fs::create_dir_all(dir) {
             tracing::warn!(
                 "the spool's directory {} cannot be made ({e}): windows are kept in memory alone",
                 dir.display()
             );
         }
-        Self { dir: dir.into(), open: None }
+        Self { dir: dir.into(), free, open: None }
+    }
+
+    /// Refuses to take the last room of a disk that others live on too.
+    fn room_for(&self, bytes: usize, new: bool) -> io::Result<()> {
+        // A system that does not know has to be tried.
+        let Ok(stat) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
+        let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let full = |text: String| Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        if self.free > 0 && available < self.free.saturating_add(bytes as u64) {
+            return full(format!(
+                "{} MiB are free, and spool.free_mb leaves {} MiB to others",
+                available >> 20,
+                self.free >> 20
+            ));
+        }
+        // File systems that count no inodes say 0 of 0.
+        if new && self.free > 0 && stat.f_files > 0 && stat.f_favail < INODES_MIN {
+            return full(format!("{} inodes are free, and {INODES_MIN} are left to others", stat.f_favail));
+        }
+        Ok(())
     }
 
     fn file(&mut self, name: &str) -> io::Result<&mut File> {
@@ -66,6 +90,8 @@ impl Files for SpoolDir {
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = self.open.as_ref().is_none_or(|(open, _)| open != name);
+        self.room_for(bytes.len(), new)?;
         self.file(name)?.write_all(bytes)
     }
 
@@ -96,8 +122,8 @@ pub struct Writer {
 }
 
 /// Reads what is there and starts the thread, which writes what came within `delay` together.
-pub fn start(dir: &Path, live: Stream, delay: Duration) -> io::Result<(Writer, Found)> {
-    let (journal, found) = Journal::open(SpoolDir::new(dir), live);
+pub fn start(dir: &Path, free: u64, live: Stream, delay: Duration) -> io::Result<(Writer, Found)> {
+    let (journal, found) = Journal::open(SpoolDir::new(dir, free), live);
     for sentence in &found.strange {
         tracing::warn!("spool: {sentence}");
     }

@@ -48,6 +48,8 @@ pub struct Status {
     pub last_sample_s: Option<u64>,
     /// Samples of requests that waited too long, or came before there was a model; part of those refused.
     pub late: u64,
+    /// Answers outside the known range that were flagged or held.
+    pub guarded: u64,
     /// Microseconds within which half and 99 % of the samples were answered.
     pub latency_us: Option<[u64; 2]>,
     /// Windows closed, acknowledged, evicted, waiting.
@@ -105,6 +107,7 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         samples: [l.samples_taken, l.samples_in_windows, l.samples_refused],
         last_sample_s: snapshot.last_sample.map(seconds),
         late: count(&counters.late),
+        guarded: count(&counters.guarded),
         latency_us: latency(0.5).zip(latency(0.99)).map(|(half, most)| [half, most]),
         windows: [l.windows_closed, l.windows_acknowledged, l.windows_evicted, l.windows_waiting],
         messages_refused: [refused.topic, refused.malformed, refused.acknowledgement],
@@ -157,8 +160,8 @@ impl std::fmt::Display for Status {
         let last = self.last_sample_s.map_or("none so far".into(), |s| format!("the last {} ago", duration(s)));
         writeln!(
             f,
-            "Samples:  {taken} taken: {in_windows} in windows, {refused} refused, {} of them late; {last}",
-            self.late
+            "Samples:  {taken} taken: {in_windows} in windows, {refused} refused, {} of them late, {} answers outside the known range; {last}",
+            self.late, self.guarded
         )?;
         writeln!(
             f,
@@ -195,6 +198,7 @@ mod tests {
             samples: [10, 9, 1],
             last_sample_s: Some(0),
             late: 0,
+            guarded: 0,
             latency_us: Some([4, 16]),
             windows: [3, 2, 0, 1],
             messages_refused: [0; 3],

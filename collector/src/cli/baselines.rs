@@ -15,7 +15,7 @@ use driftline_collector::calibration;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
 use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Schema, Task, class_index};
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Schema, Task, class_index};
 use driftline_shared::units::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +33,24 @@ pub enum RowOrder {
     Series,
     /// Rows are independent samples in no particular order.
     Independent,
+}
+
+/// What applications get outside the known range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GuardArg {
+    /// The answer, with a word about it.
+    Flag,
+    /// The last answer to inputs of the known range, with a word about it.
+    Hold,
+}
+
+impl From<GuardArg> for Guard {
+    fn from(arg: GuardArg) -> Self {
+        match arg {
+            GuardArg::Flag => Self::Flag,
+            GuardArg::Hold => Self::Hold,
+        }
+    }
 }
 
 /// Options of `driftline baselines create`.
@@ -75,6 +93,9 @@ pub struct Args {
     /// Samples that a window will hold on one device
     #[arg(long, default_value_t = 60)]
     window_samples: u32,
+    /// What applications get on a device when an input lies outside the range of these rows [default: the answer, as always]
+    #[arg(long, value_enum)]
+    guard: Option<GuardArg>,
     /// Whether rows are a series in time
     #[arg(long, value_enum, default_value_t = RowOrder::Series)]
     rows: RowOrder,
@@ -133,6 +154,8 @@ pub struct Recipe {
     pub classes: Vec<String>,
     /// Length of a window.
     pub window_ms: u32,
+    /// What happens outside the range of the rows.
+    pub guard: Option<Guard>,
     /// How the baseline is built.
     pub options: Options,
     /// What the rows truly were.
@@ -180,7 +203,7 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
-    let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms };
+    let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms, guard: recipe.guard };
     let golden = golden(inputs, &outputs);
     let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
     Ok((bundle, built))
@@ -238,6 +261,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         label,
         classes: args.classes.clone(),
         window_ms: args.window,
+        guard: args.guard.map(Into::into),
         options: Options {
             window_samples: args.window_samples.max(1),
             independent_rows: args.rows == RowOrder::Independent,

@@ -122,6 +122,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
         label: Some(LABEL.into()),
         classes: Vec::new(),
         window_ms: WINDOW_MS,
+        guard: None,
         options: Options {
             window_samples: (RATE_HZ * f64::from(WINDOW_MS) / 1000.0) as u32,
             independent_rows: false,
@@ -170,6 +171,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         },
         window_samples_max: driftline_agent::config::SAMPLES_PER_WINDOW_MAX,
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
+        spool_free_mb: 16,
         drain: Drain::default(),
         labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
         spool_frames_max: 2_000,

@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::agent::{Input, Sample};
 use crate::inference::Outputs;
-use crate::io::serving::{Asked, Unanswered};
+use crate::io::serving::{Answer, Asked, Unanswered};
 use crate::serving::Served;
 use crate::source::Chunk;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 impl Worker {
     /// Infers and sketches a chunk; `each` sees what the active model made of each sample. Allocates nothing per sample.
-    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(usize, Outputs<'_>)) {
+    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(usize, &[f32], Outputs<'_>)) {
         let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
         let now = self.clock.now();
         if chunk.malformed > 0 {
@@ -25,7 +25,7 @@ impl Worker {
                 None => Outputs::Failed,
             };
             self.hooks.counters.latency.add(began.elapsed());
-            each(at, outputs);
+            each(at, inputs, outputs);
             let trial = match &mut self.candidate {
                 Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
                 _ => None,
@@ -51,19 +51,31 @@ impl Worker {
             let _ = reply.send(Err(why));
             return;
         }
-        let mut answer = Ok(Vec::new());
-        self.samples(&chunk, |at, outputs| match (outputs, &mut answer) {
-            (Outputs::Values(values), Ok(scores)) => scores.extend_from_slice(values),
+        let profile = self.agent.active().cloned();
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut answer = Ok(Answer::default());
+        self.samples(&chunk, |at, inputs, outputs| match (outputs, &mut answer) {
+            (Outputs::Values(values), Ok(answer)) => {
+                let word =
+                    profile.as_ref().and_then(|p| answers.give(p.guard, &p.ranges, inputs, values, &mut answer.scores));
+                answer.guards.push(word);
+            }
             (Outputs::Missing, Ok(_)) => answer = Err(Unanswered::Missing(at + 1)),
             (Outputs::Failed, Ok(_)) => answer = Err(Unanswered::Failed(at + 1)),
             (_, Err(_)) => {}
         });
+        self.answers = answers;
+        if let Ok(answer) = &answer {
+            let guarded = answer.guards.iter().flatten().count() as u64;
+            self.hooks.counters.guarded.fetch_add(guarded, Ordering::Relaxed);
+        }
         // An application that has gone away needs no answer.
         let _ = reply.send(answer);
     }
 
     /// Tells applications what they can ask.
-    pub(super) fn serve(&self) {
+    pub(super) fn serve(&mut self) {
+        self.answers.forget();
         let served = self.active.as_ref().zip(self.agent.active()).map(|(model, profile)| {
             Arc::new(Served {
                 model: profile.model.clone(),

@@ -1,0 +1,103 @@
+//! What an application gets when an input has left the range that the model was trained on. Works without a collector.
+//!
+//! The range of an input is that of its training data and a margin. The policy is the release's ([`Guard`]); windows and verdicts are
+//! made of what the model really saw and said, whatever the application gets.
+
+use crate::bundle::HeapBaseline;
+use driftline_shared::manifest::{GUARD_MARGIN, Guard};
+
+/// The known range of every input, in the model's order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ranges(Vec<(String, f32, f32)>);
+
+impl Ranges {
+    /// The ranges of a baseline's inputs.
+    pub fn of(baseline: &HeapBaseline) -> Self {
+        let inputs = baseline.features.iter().filter(|f| f.role.is_input());
+        let range = |(name, min, max): (String, f32, f32)| {
+            let margin = (max - min) * GUARD_MARGIN;
+            (name, min - margin, max + margin)
+        };
+        Self(inputs.map(|f| range((f.name.to_string(), f.min, f.max))).collect())
+    }
+
+    /// A word about the first input outside its range; a missing reading is inside.
+    pub fn outside(&self, inputs: &[f32]) -> Option<String> {
+        let (value, (name, low, high)) =
+            inputs.iter().zip(&self.0).find(|(value, (_, low, high))| **value < *low || **value > *high)?;
+        Some(format!("{name} is {value}, and the model knows {low} to {high}"))
+    }
+}
+
+/// Answers as applications get them.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// The last answer to inputs of the known range.
+    held: Vec<f32>,
+}
+
+impl Answers {
+    /// Adds the answer to one sample; a word where it is not to be trusted.
+    pub fn give(
+        &mut self,
+        guard: Option<Guard>,
+        ranges: &Ranges,
+        inputs: &[f32],
+        values: &[f32],
+        scores: &mut Vec<f32>,
+    ) -> Option<String> {
+        let Some(guard) = guard else {
+            scores.extend_from_slice(values);
+            return None;
+        };
+        let outside = ranges.outside(inputs);
+        if outside.is_none() {
+            self.held.clear();
+            self.held.extend_from_slice(values);
+        }
+        // Before the first answer of the known range there is nothing to hold, nor from another release.
+        let hold = guard == Guard::Hold && outside.is_some() && self.held.len() == values.len();
+        scores.extend_from_slice(if hold { &self.held } else { values });
+        outside.map(|word| if hold { format!("{word}; the last answer is held") } else { word })
+    }
+
+    /// Another release answers.
+    pub fn forget(&mut self) {
+        self.held.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn answers_outside_the_known_range_are_flagged_or_held() {
+        let bundle = testing::bundle("v1", 2, 2, 1.0);
+        let ranges = Ranges::of(bundle.baseline());
+        let (name, low, high) = ranges.0[0].clone();
+        assert!(low < high);
+        let (inside, outside) = ([low, low], [high + 1.0, low]);
+        let give = |answers: &mut Answers, guard, inputs: &[f32], values: &[f32]| {
+            let mut scores = Vec::new();
+            let word = answers.give(guard, &ranges, inputs, values, &mut scores);
+            (scores, word)
+        };
+        let mut answers = Answers::default();
+        assert_eq!(give(&mut answers, None, &outside, &[0.1, 0.9]), (vec![0.1, 0.9], None));
+        let (scores, word) = give(&mut answers, Some(Guard::Hold), &outside, &[0.1, 0.9]);
+        assert_eq!(scores, [0.1, 0.9], "nothing to hold yet");
+        assert!(word.unwrap().starts_with(&format!("{name} is ")));
+        assert_eq!(give(&mut answers, Some(Guard::Hold), &inside, &[0.8, 0.2]), (vec![0.8, 0.2], None));
+        let (scores, word) = give(&mut answers, Some(Guard::Hold), &outside, &[0.1, 0.9]);
+        assert_eq!(scores, [0.8, 0.2]);
+        assert!(word.unwrap().ends_with("; the last answer is held"));
+        let (scores, word) = give(&mut answers, Some(Guard::Flag), &outside, &[0.1, 0.9]);
+        assert_eq!(scores, [0.1, 0.9]);
+        assert!(word.is_some());
+        assert_eq!(give(&mut answers, Some(Guard::Flag), &[f32::NAN, low], &[0.5, 0.5]).1, None);
+        answers.forget();
+        assert_eq!(give(&mut answers, Some(Guard::Hold), &outside, &[0.1, 0.9]).0, [0.1, 0.9]);
+    }
+}
