@@ -228,7 +228,16 @@ fn the_examples_in_firmware_configs_are_sound() {
                 "it shows the defaults"
             );
         } else {
-            driftline_agent::config::Config::parse(&text, &name).unwrap_or_else(|e| panic!("{e}"));
+            let config = driftline_agent::config::Config::parse(&text, &name).unwrap_or_else(|e| panic!("{e}"));
+            let golden = root().join("tests/golden/config").join(path.file_name().expect("a name"));
+            if std::env::var_os("DRIFTLINE_BLESS").is_some() {
+                fs::create_dir_all(golden.parent().expect("a folder")).expect("a folder");
+                fs::write(&golden, config.resolved()).expect("a file");
+            }
+            let known = fs::read_to_string(&golden).expect("what it means with every default filled in");
+            assert_eq!(config.resolved(), known, "{name}");
+            let again = driftline_agent::config::Config::parse(&known, "resolved").unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(again, config, "the resolved form says the same");
         }
     }
 }
