@@ -14,9 +14,9 @@ use std::path::PathBuf;
 /// Models that the whole corpus has at least.
 const MODELS_MIN: usize = 80;
 /// |difference| ≤ tolerance · max(1, |onnxruntime's|): sums in another order.
-const TOLERANCE: f64 = 2e-4;
-/// The same for models of eight-bit numbers: one step of the output's.
-const TOLERANCE_QUANTISED: f64 = 1.0 / 200.0;
+const TOLERANCE: f64 = 5e-4;
+/// The same for models of eight-bit numbers: two steps of the output's.
+const TOLERANCE_QUANTISED: f64 = 1.0 / 100.0;
 
 fn folder() -> (PathBuf, bool) {
     match std::env::var_os("DRIFTLINE_CORPUS") {
@@ -105,8 +105,8 @@ fn exported_models_give_onnxruntimes_numbers_or_a_sentence() {
 
 fn page(groups: &BTreeMap<String, Vec<(String, String)>>, same: usize, refused: usize) -> String {
     let mut page = format!(
-        "# Which models run\n\nMade by `tests/run models` from tests/models/corpus.py: {} models as people export them, each run on 24 rows here and by onnxruntime. {same} give the same numbers, {refused} are refused with a sentence, none gives other numbers.\n\n\
-         *same*: within 2·10⁻⁴ of onnxruntime's output, relative for large ones; for quantised models within one step of eight bits. The output that is read is `probabilities`, else the first of numbers with fractions, else of whole numbers; \
+        "# Which models run\n\nMade by `tests/run corpus` from tests/models/corpus.py: {} models as people export them, each run on 24 rows here and by onnxruntime. {same} give the same numbers, {refused} are refused with a sentence, none gives other numbers.\n\n\
+         *same*: within 5·10⁻⁴ of onnxruntime's output, relative for large ones; for quantised models within two steps of eight bits. The output that is read is `probabilities`, else the first of numbers with fractions, else of whole numbers; \
          a ZipMap is dropped and its keys name the classes. Text has to be encoded as numbers before the model.\n",
         same + refused
     );
