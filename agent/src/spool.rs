@@ -383,3 +383,57 @@ impl Line {
         Some(record.bytes.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_shared::sketch::Grid;
+    use driftline_shared::units::ReleaseId;
+
+    fn window(at: u64) -> Window {
+        Window::new(ReleaseId(1), WallMs(at * 60_000), 60_000, std::iter::empty::<&Grid>())
+    }
+
+    /// What a start leaves on its disk: frames of one window each.
+    fn left(stream: u64, frames: u64) -> Recovered {
+        let mut spool = Spool::new(Stream(stream), 100);
+        let mut records = Vec::new();
+        for at in 0..frames {
+            spool.append(&window(at));
+            spool.number();
+        }
+        records.extend(spool.live().records.iter().cloned());
+        Recovered { stream: Stream(stream), after: 0, records }
+    }
+
+    fn streams(spool: &mut Spool) -> Vec<u64> {
+        let stream = |frame: &Bytes| {
+            let frame = wire::Frame::parse(frame).expect("an own frame");
+            pack::Windows::open(frame.payload).expect("windows").stream.0
+        };
+        std::iter::from_fn(|| spool.next_to_send()).map(|frame| stream(&frame)).collect()
+    }
+
+    #[test]
+    fn the_backlog_or_what_is_new_goes_first() {
+        for (drain, wanted) in [(Drain::Backlog, [1, 1, 2, 9]), (Drain::Live, [9, 2, 1, 1])] {
+            let mut spool = Spool::new(Stream(9), 100).with_drain(drain);
+            spool.durable(vec![left(2, 1), left(1, 2)]);
+            spool.append(&window(5));
+            assert_eq!(streams(&mut spool), wanted);
+        }
+    }
+
+    #[test]
+    fn an_earlier_start_may_have_sent_more_than_its_disk_knows() {
+        let mut spool = Spool::new(Stream(9), 100);
+        spool.durable(vec![left(1, 2)]);
+        assert_eq!(streams(&mut spool), [1, 1]);
+        // The collector has five frames of it; the power went before the last three were on the disk.
+        assert_eq!(spool.acknowledge(Stream(1), Seq(5)), Acknowledged::Progress(2));
+        assert_eq!(spool.windows_waiting(), 0);
+        // Of this start nobody has seen more than was sent.
+        spool.append(&window(7));
+        assert_eq!(spool.acknowledge(Stream(9), Seq(1)), Acknowledged::NeverSent);
+    }
+}
