@@ -249,8 +249,15 @@ fn messages_on_a_topic_are_samples() {
     let large = "x".repeat(5 << 20);
     publish(port, "line/1/samples", &[&one, &large, "nonsense", &two]);
     agent.after("the line is no JSON object");
-    // The account counts once all have been read.
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for("all messages", || {
+        let status = must(
+            Command::new(binary("driftline-agent"))
+                .args(["status", "--json", "--config"])
+                .arg(dir.path().join("pump-1.toml")),
+        );
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        (status["samples"][0] == 4).then_some(())
+    });
     assert_eq!(account(&mut agent), [4, 3, 1]);
 }
 

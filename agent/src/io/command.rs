@@ -6,7 +6,8 @@
 use super::source::{Player, log_ignored, log_malformed};
 use crate::config::Format;
 use crate::source::{Chunk, Row, Rows, SourceError, Wanted};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Wait before the first new start; it doubles with each failure.
@@ -16,7 +17,52 @@ const RESTART_MAX: Duration = Duration::from_secs(60);
 /// A program that ran so long begins with the first wait again.
 const HEALTHY: Duration = Duration::from_secs(60);
 
+/// The program that runs, so that it can be ended while its reader waits for a line. Clones hold the same one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leash(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    child: Option<Child>,
+    cut: bool,
+}
+
+impl Leash {
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, child: Child) {
+        let mut held = self.held();
+        held.child = Some(child);
+        if held.cut {
+            drop(held);
+            self.end();
+        }
+    }
+
+    /// How the program ended whose output has.
+    fn status(&self) -> std::io::Result<ExitStatus> {
+        let child = self.held().child.take();
+        child.map_or_else(|| Err(std::io::Error::other("it was ended")), |mut child| child.wait())
+    }
+
+    fn end(&self) {
+        if let Some(mut child) = self.held().child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends what runs; nothing is started any more.
+    pub(super) fn cut(&self) {
+        self.held().cut = true;
+        self.end();
+    }
+}
+
 pub(super) struct Command {
+    leash: Leash,
     words: Vec<String>,
     format: Format,
     wanted: Wanted,
@@ -27,24 +73,13 @@ pub(super) struct Command {
 }
 
 struct Running {
-    child: Killed,
     rows: Rows,
     since: Instant,
 }
 
-/// A child that ends with what reads it.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Command {
-    pub(super) fn new(words: &[String], format: Format, wanted: Wanted) -> Self {
-        Self { words: words.to_vec(), format, wanted, running: None, failures: 0, started: false, malformed: 0 }
+    pub(super) fn new(leash: Leash, words: &[String], format: Format, wanted: Wanted) -> Self {
+        Self { leash, words: words.to_vec(), format, wanted, running: None, failures: 0, started: false, malformed: 0 }
     }
 
     fn start(&self) -> Result<Running, SourceError> {
@@ -52,15 +87,18 @@ impl Command {
         let mut command = std::process::Command::new(&program);
         command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
         let failed = |source| SourceError::Command { program: program.clone(), source };
-        let mut child = Killed(command.spawn().map_err(failed)?);
-        let Some(out) = child.0.stdout.take() else { return Err(failed(std::io::Error::other("no pipe"))) };
+        let mut child = command.spawn().map_err(failed)?;
+        let out = child.stdout.take();
+        self.leash.hold(child);
+        let Some(out) = out else { return Err(failed(std::io::Error::other("no pipe"))) };
         let rows = Rows::open(Box::new(out), self.format, self.wanted.clone(), &program)?;
         log_ignored(&rows, &program);
-        Ok(Running { child, rows, since: Instant::now() })
+        Ok(Running { rows, since: Instant::now() })
     }
 
     /// Says what happened and waits before the next start.
     fn failed(&mut self, what: &str) {
+        self.leash.end();
         let healthy = self.running.take().is_some_and(|r| r.since.elapsed() >= HEALTHY);
         self.failures = if healthy { 1 } else { self.failures.saturating_add(1) };
         let wait = RESTART_FIRST.saturating_mul(1 << (self.failures - 1).min(6)).min(RESTART_MAX);
@@ -76,11 +114,17 @@ fn is_mistake(error: &SourceError) -> bool {
 impl Player for Command {
     fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Result<bool, SourceError> {
         while chunk.rows.len() < rows {
+            if self.leash.held().cut {
+                return Ok(false);
+            }
             let Some(running) = &mut self.running else {
                 match self.start() {
                     Ok(running) => self.running = Some(running),
                     // What never ran, or prints other columns, is a mistake in the configuration.
-                    Err(error) if !self.started && is_mistake(&error) => return Err(error),
+                    Err(error) if !self.started && is_mistake(&error) => {
+                        self.leash.end();
+                        return Err(error);
+                    }
                     Err(error) => self.failed(&error.to_string()),
                 }
                 self.started = true;
@@ -97,7 +141,8 @@ impl Player for Command {
                         return Ok(true);
                     }
                 }
-                Ok(Row::End) => match running.child.0.wait() {
+                Ok(Row::End) if self.leash.held().cut => return Ok(false),
+                Ok(Row::End) => match self.leash.status() {
                     Ok(status) if status.success() => return Ok(false),
                     Ok(status) => self.failed(&format!("the program {} ended ({status})", self.words[0])),
                     Err(error) => self.failed(&format!("the program {} is gone ({error})", self.words[0])),

@@ -179,9 +179,8 @@ impl Sensors {
 }
 
 impl Player for Sensors {
-    fn fill(&mut self, chunk: &mut Chunk, rows: usize) -> Result<bool, SourceError> {
-        // One reading now says more than several at the same moment.
-        let _ = rows;
+    /// One reading, however many are asked for: several at the same moment would say no more.
+    fn fill(&mut self, chunk: &mut Chunk, _: usize) -> Result<bool, SourceError> {
         self.read(&mut chunk.values);
         chunk.rows.push(Known::default());
         Ok(true)

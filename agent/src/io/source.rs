@@ -4,7 +4,7 @@
 //! Chunks travel round a ring of fixed size: when the inference thread falls behind, the source waits, and memory does not grow. What cannot
 //! wait, requests and messages, is refused instead.
 
-use super::command::Command;
+use super::command::{Command, Leash};
 use super::sensors::Sensors;
 use super::serving::{self, Asked};
 use super::topic;
@@ -49,6 +49,14 @@ pub enum Fed {
 pub struct Feed {
     full: mpsc::Receiver<Fed>,
     empty: mpsc::Sender<Chunk>,
+    /// A program that prints the samples, if that is the source.
+    leash: Leash,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.leash.cut();
+    }
 }
 
 impl Feed {
@@ -86,7 +94,11 @@ pub fn start(
     around: Around,
     runtime: &tokio::runtime::Handle,
 ) -> std::io::Result<Feed> {
-    let waiting = if config.is_asked() { serving::REQUESTS_MAX } else { CHUNKS + 1 };
+    let waiting = match config.kind {
+        SourceKind::Http { .. } => serving::REQUESTS_MAX,
+        SourceKind::Mqtt { .. } => topic::MESSAGES_MAX,
+        _ => CHUNKS + 1,
+    };
     let (full_tx, full) = mpsc::channel(waiting);
     let (empty, empty_rx) = mpsc::channel(CHUNKS);
     for _ in 0..CHUNKS {
@@ -97,6 +109,7 @@ pub fn start(
         let _ = full.send(Fed::End(end)).await;
     };
     let full_too = ring.full.clone();
+    let leash = Leash::default();
     match config.kind.clone() {
         SourceKind::Pumps { seed, fault_after_ms } => {
             let rate = config.rate_hz.unwrap_or(1.0);
@@ -108,7 +121,6 @@ pub fn start(
             runtime.spawn(async move {
                 let deadline = Duration::from_millis(deadline_ms);
                 let served = match token_file.as_deref().map(token).transpose() {
-                    // The thread's end is noticed by the server's own sender; ours would keep the channel open.
                     Ok(token) => serving::serve(&listen, deadline, token, around.served, ring.full).await,
                     Err(error) => Err(error),
                 };
@@ -122,13 +134,14 @@ pub fn start(
         }
         _ => {
             let config = config.clone();
+            let leash = leash.clone();
             std::thread::Builder::new().name("driftline-source".into()).spawn(move || {
-                let end = read(ring, &config, wanted);
+                let end = read(ring, &config, wanted, leash);
                 let _ = full_too.blocking_send(Fed::End(end));
             })?;
         }
     }
-    Ok(Feed { full, empty })
+    Ok(Feed { full, empty, leash })
 }
 
 /// The first line of a token file.
@@ -207,7 +220,7 @@ async fn pumps(
     Ok(())
 }
 
-fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted) -> Result<(), SourceError> {
+fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted, leash: Leash) -> Result<(), SourceError> {
     let mut pace = Pace::new(config.rate_hz);
     let mut replay = None;
     let trickle = matches!(config.kind, SourceKind::Stdin { .. } | SourceKind::Command { .. });
@@ -221,7 +234,7 @@ fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted) -> Result<(),
             Box::new(InOrder::open(path.clone(), *format, wanted, config.repeat)?)
         }
         SourceKind::Stdin { format } => Box::new(InOrder::stdin(*format, wanted)?),
-        SourceKind::Command { command, format } => Box::new(Command::new(command, *format, wanted)),
+        SourceKind::Command { command, format } => Box::new(Command::new(leash, command, *format, wanted)),
         SourceKind::System => Box::new(Sensors::wanted(Path::new("/"), &wanted)?),
         SourceKind::Pumps { .. } | SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Ok(()),
     };

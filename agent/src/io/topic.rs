@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 const MESSAGE_BYTES_MAX: u32 = 1 << 20;
 /// Most samples of a message.
 const MESSAGE_SAMPLES_MAX: usize = 1024;
+/// Messages that wait for the model.
+pub(super) const MESSAGES_MAX: usize = 64;
 /// Pause before the connection is tried again.
 const RECONNECT: Duration = Duration::from_secs(2);
 
