@@ -151,6 +151,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context(refused)?;
     // Without its own path an agent cannot start itself; models are then loaded as they are.
     let trial = trial::Trial { program: std::env::current_exe().ok() };
+    let mut before: Option<Config> = None;
     loop {
         let hooks = Hooks { trial: trial.clone(), ..Hooks::default() };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -159,6 +160,13 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
         };
         let running = match driver::start(config.clone(), hooks.clone(), shutdown).await {
             Ok(running) => running,
+            Err(error) if before.is_some() => {
+                tracing::error!(
+                    "the agent cannot begin with the new configuration, the one of before goes on: {error}"
+                );
+                config = before.take().unwrap_or(config);
+                continue;
+            }
             Err(error @ RunError::Start(_)) => return Err(anyhow::Error::new(error).context(CannotStart)),
             Err(error) => return Err(error.into()),
         };
@@ -201,7 +209,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
         watchdog.abort();
         println!("{report}");
         match next {
-            Some(next) => config = next,
+            Some(next) => before = Some(std::mem::replace(&mut config, next)),
             None => return Ok(()),
         }
     }

@@ -74,6 +74,13 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
         let devices = collector.get("devices");
         devices.to_string().contains("incheon").then_some(())
     });
+    // A configuration that reads well and cannot be: the one of before goes on.
+    let good = fs::read_to_string(&config).expect("the file");
+    fs::write(&config, good.replace("[mqtt]\n", "[mqtt]\nca_file = \"/no/ca.pem\"\n")).expect("a file");
+    hangup(&process);
+    process.after("the agent cannot begin with the new configuration, the one of before goes on: /no/ca.pem");
+    fs::write(&config, &good).expect("a file");
+    wait_for("the agent to be back", || status().filter(|s| s["connected"] == true));
     process.terminate();
     let began = Instant::now();
     assert!(process.wait().success());
@@ -244,4 +251,33 @@ fn certificates_on_both_sides() {
     let (code, _, error) = ask("run", &config, &[]);
     assert_eq!(code, 2);
     assert!(error.contains("/no/ca.pem cannot be used") && error.contains("the authority's certificates"), "{error}");
+}
+
+#[test]
+fn a_program_that_prints_samples_is_started_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let bundle = pump_bundle(dir.path());
+    let pids = dir.path().join("pids");
+    // It says its columns and then nothing for a long time.
+    let header = driftline_agent::pumps::COLUMNS.join(",");
+    let script = format!("echo $$ >> {}; echo {header}; echo 61,1.8,30,12,1450; exec sleep 1000", pids.display());
+    let source = format!("kind = \"command\"\ncommand = [\"sh\", \"-c\", {script:?}]\nformat = \"csv\"");
+    let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), &source);
+    let process = agent(dir.path(), "pump-1", &config);
+    let started = |n| {
+        wait_for("the program", || {
+            let text = fs::read_to_string(&pids).unwrap_or_default();
+            let all: Vec<u32> = text.lines().filter_map(|l| l.parse().ok()).collect();
+            (all.len() == n).then_some(all)
+        })
+    };
+    let lives = |pid: u32| Path::new(&format!("/proc/{pid}/stat")).exists();
+    let first = started(1)[0];
+    let text = fs::read_to_string(&config).expect("the file");
+    fs::write(&config, text.replace("busan", "incheon")).expect("a file");
+    must(Command::new("kill").args(["-HUP", &process.id().to_string()]));
+    let second = started(2)[1];
+    assert!(!lives(first) && lives(second));
+    process.terminate();
+    wait_for("the program's end", || (!lives(second)).then_some(()));
 }
