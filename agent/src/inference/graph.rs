@@ -63,8 +63,9 @@ pub(super) fn inputs(proto: &pb::ModelProto) -> Result<Vec<Input>, ModelError> {
 
 fn input(info: &pb::ValueInfoProto) -> Result<Input, ModelError> {
     use pb::tensor_shape_proto::dimension::Value;
-    let name = Text::<64>::cut(&info.name).to_string();
-    let tensor = tensor_type(info).ok_or(ModelError::InputType { name: name.clone() })?;
+    // Whole for clients, cut for sentences.
+    let shown = || Text::<64>::cut(&info.name).to_string();
+    let tensor = tensor_type(info).ok_or_else(|| ModelError::InputType { name: shown() })?;
     let kind = match Onnx::try_from(tensor.elem_type) {
         Ok(Onnx::Float) => f32::datum_type(),
         Ok(Onnx::Double) => f64::datum_type(),
@@ -73,8 +74,8 @@ fn input(info: &pb::ValueInfoProto) -> Result<Input, ModelError> {
         Ok(Onnx::Uint8) => u8::datum_type(),
         Ok(Onnx::Int8) => i8::datum_type(),
         Ok(Onnx::Bool) => bool::datum_type(),
-        Ok(Onnx::String) => return Err(ModelError::InputText { name }),
-        _ => return Err(ModelError::InputType { name }),
+        Ok(Onnx::String) => return Err(ModelError::InputText { name: shown() }),
+        _ => return Err(ModelError::InputType { name: shown() }),
     };
     let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice()).unwrap_or_default();
     let mut dims: Vec<Option<usize>> = dims
@@ -85,12 +86,12 @@ fn input(info: &pb::ValueInfoProto) -> Result<Input, ModelError> {
         })
         .collect();
     match dims.as_mut_slice() {
-        [] => return Err(ModelError::InputType { name }),
+        [] => return Err(ModelError::InputType { name: shown() }),
         [_] => {}
         // The batch: one sample at a time.
         [batch, ..] => *batch = batch.or(Some(1)),
     }
-    Ok(Input { name, kind, dims })
+    Ok(Input { name: info.name.clone(), kind, dims })
 }
 
 /// Shapes that together take `width` numbers.
@@ -103,15 +104,16 @@ pub(super) fn shapes(inputs: &[Input], width: usize) -> Result<Vec<Vec<usize>>, 
     let wrong = || ModelError::InputWidth { found: known, wanted: width };
     let missing = missing.ok_or_else(wrong)?;
     if let [_, _, ..] = open.as_slice() {
-        return Err(ModelError::InputOpen { name: open[0].name.clone() });
+        return Err(ModelError::InputOpen { name: Text::<64>::cut(&open[0].name).to_string() });
     }
     let mut shapes = Vec::new();
     for input in inputs {
         let here = input.width().unwrap_or(missing);
-        let rest: usize = input.dims.iter().flatten().product();
+        let rest =
+            input.dims.iter().flatten().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(wrong)?;
         let open = input.dims.iter().filter(|d| d.is_none()).count();
         if open > 1 {
-            return Err(ModelError::InputOpen { name: input.name.clone() });
+            return Err(ModelError::InputOpen { name: Text::<64>::cut(&input.name).to_string() });
         }
         if !here.is_multiple_of(rest) {
             return Err(wrong());
@@ -226,7 +228,7 @@ pub(super) fn keep_one_output(proto: &mut pb::ModelProto) -> Result<(), ModelErr
 /// Name of the output that [`keep_one_output`] kept.
 pub(super) fn output_name(proto: &pb::ModelProto) -> String {
     let output = proto.graph.as_ref().and_then(|graph| graph.output.first());
-    output.map_or_else(|| OUTPUT_PREFERRED.into(), |output| Text::<64>::cut(&output.name).to_string())
+    output.map_or_else(|| OUTPUT_PREFERRED.into(), |output| output.name.clone())
 }
 
 /// Every name a node reads, in its bodies too: those see the names around them.

@@ -56,6 +56,9 @@ pub enum Unanswered {
     /// It came too late.
     #[error("the request waited longer than its deadline: the device is too busy")]
     Late,
+    /// The release changed between its samples.
+    #[error("the model was replaced while it answered: ask again")]
+    Changed,
     /// The model needs the reading that is missing.
     #[error("sample {0} has a missing reading, and the model gives no answer without it")]
     Missing(usize),
@@ -230,7 +233,7 @@ async fn infer(
     }
     match answer.await {
         Ok(Ok(answer)) => Ok(written(serving::respond(&request, &served, &answer.scores, &answer.guards))),
-        Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late))) => {
+        Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late | Unanswered::Changed))) => {
             Err(Failure(StatusCode::SERVICE_UNAVAILABLE, why.to_string()))
         }
         Ok(Err(why @ Unanswered::Missing(_))) => Err(Failure(StatusCode::BAD_REQUEST, why.to_string())),

@@ -65,6 +65,11 @@ impl Worker {
             (_, Err(_)) => {}
         });
         self.answers = answers;
+        if self.agent.active().map(|p| p.digest) != profile.map(|p| p.digest) {
+            // Some of the samples were another model's: neither are they one answer, nor may any of it be held.
+            self.answers.forget();
+            answer = Err(Unanswered::Changed);
+        }
         if let Ok(answer) = &answer {
             let guarded = answer.guards.iter().flatten().count() as u64;
             self.hooks.counters.guarded.fetch_add(guarded, Ordering::Relaxed);
