@@ -47,11 +47,6 @@ impl Clocks {
         window.start = WallMs(window.start.0.saturating_add_signed(shift.div_euclid(length) * length));
     }
 
-    /// By how much the dates of the device's newest stream are corrected.
-    pub fn of(&self, device: &Name) -> i64 {
-        self.shifts.get(device).and_then(|streams| streams.back()).map_or(0, |(_, shift)| *shift)
-    }
-
     fn shift(&self, device: &Name, stream: Stream) -> Option<i64> {
         self.shifts.get(device)?.iter().find(|(known, _)| *known == stream).map(|(_, shift)| *shift)
     }
@@ -113,7 +108,6 @@ mod tests {
         let day = 24 * 3_600_000;
         told(&mut clocks, 2, NOW.0 + day);
         assert_eq!(dated(&mut clocks, 2, minute + day), minute);
-        assert_eq!(clocks.of(&Name::new("d").unwrap()), -(day as i64));
         // Set right while it ran: the same stream, and no shift any more.
         told(&mut clocks, 2, NOW.0);
         assert_eq!(dated(&mut clocks, 2, minute), minute);

@@ -35,24 +35,6 @@ pub enum RowOrder {
     Independent,
 }
 
-/// What applications get outside the known range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum GuardArg {
-    /// The answer, with a word about it.
-    Flag,
-    /// The last answer to inputs of the known range, with a word about it.
-    Hold,
-}
-
-impl From<GuardArg> for Guard {
-    fn from(arg: GuardArg) -> Self {
-        match arg {
-            GuardArg::Flag => Self::Flag,
-            GuardArg::Hold => Self::Hold,
-        }
-    }
-}
-
 /// Options of `driftline baselines create`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -94,8 +76,8 @@ pub struct Args {
     #[arg(long, default_value_t = 60)]
     window_samples: u32,
     /// What applications get on a device when an input lies outside the range of these rows [default: the answer, as always]
-    #[arg(long, value_enum)]
-    guard: Option<GuardArg>,
+    #[arg(long, value_parser = guard, value_name = "flag|hold")]
+    guard: Option<Guard>,
     /// Whether rows are a series in time
     #[arg(long, value_enum, default_value_t = RowOrder::Series)]
     rows: RowOrder,
@@ -111,6 +93,15 @@ pub struct Args {
     /// Directory to write the bundle to [default: <name>-<release>.bundle]
     #[arg(long)]
     out: Option<PathBuf>,
+}
+
+/// A policy by its name.
+fn guard(text: &str) -> Result<Guard, String> {
+    match text {
+        "flag" => Ok(Guard::Flag),
+        "hold" => Ok(Guard::Hold),
+        _ => Err("use flag or hold".into()),
+    }
 }
 
 /// Makes the bundle.
@@ -261,7 +252,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         label,
         classes: args.classes.clone(),
         window_ms: args.window,
-        guard: args.guard.map(Into::into),
+        guard: args.guard,
         options: Options {
             window_samples: args.window_samples.max(1),
             independent_rows: args.rows == RowOrder::Independent,
