@@ -3,134 +3,29 @@
 //! The driver in `io::driver` owns the models, infers, and calls `handle`; then it does what `poll_output` says, and publishes what
 //! `poll_publish` gives while the link has room, so that nothing is queued beyond that. The simulator drives the same
 //! machine from a priority queue. The ledger holds after every call: taken = in windows + refused, and
-//! closed = acknowledged + evicted + waiting.
+//! closed = acknowledged + merged + evicted + waiting.
 
-use crate::inference::Outputs;
+mod port;
+
 use crate::labels::Memory;
 use crate::observe::{Profile, top};
-use crate::slot::{Action, Proof, SlotFile, Slots};
+use crate::slot::{Action, SlotFile, Slots};
 use crate::spool::journal::{Entry, Recovered};
-use crate::spool::{Acknowledged, Drain, Spool};
+use crate::spool::{Acknowledged, Spool};
 use crate::uplink::{Say, Uplink};
+use crate::watch::Watch;
 use crate::windows::{Observation, Taken, Windows};
 use bytes::Bytes;
-use driftline_shared::list::{List, Text};
-use driftline_shared::manifest::Digest;
+use driftline_shared::list::Text;
 use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash, hash_of_number};
-use driftline_shared::wire::messages::{
-    Birth, Block, Death, Host, LABELS_MAX, Label, Labels, Ledger, Request, ToDevice,
-};
+use driftline_shared::window::Window;
+use driftline_shared::wire::messages::{Birth, Block, Death, Host, Labels, Ledger, Request, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What an agent is told once.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The fleet.
-    pub fleet: Name,
-    /// This device.
-    pub device: Name,
-    /// Its labels.
-    pub labels: List<Label, LABELS_MAX>,
-    /// The life of its spool: random.
-    pub stream: Stream,
-    /// Samples after which a window closes early.
-    pub window_samples_max: u32,
-    /// Frames the spool keeps.
-    pub spool_frames_max: u32,
-    /// Windows wait so long to be put on the disk with others.
-    pub spool_commit_ms: u32,
-    /// What is sent first when a backlog waits.
-    pub drain: Drain,
-    /// Samples remembered for truth that comes late.
-    pub labels_samples_max: u32,
-    /// How a release proves itself.
-    pub proof: Proof,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A sample was taken and answered.
-    Sample(Sample<'a>),
-    /// So many rows could not be read.
-    Malformed(u32),
-    /// The link is up; the number is in its will.
-    LinkUp {
-        /// How often this device has connected.
-        connection: u64,
-    },
-    /// The link is down.
-    LinkDown,
-    /// A message arrived.
-    Message {
-        /// Its topic.
-        topic: &'a str,
-        /// Its bytes.
-        payload: &'a [u8],
-    },
-    /// A release was stored, loaded and checked, or could not be.
-    Staged {
-        /// Which.
-        digest: Digest,
-        /// What it watches, or why not.
-        result: Result<Arc<Profile>, String>,
-    },
-    /// A write of the slot file has ended.
-    Persisted {
-        /// Which.
-        number: u64,
-        /// How.
-        result: Result<(), String>,
-    },
-    /// The samples have ended, or the agent stops: what is open is closed.
-    Flush,
-    /// Time has passed.
-    Tick,
-}
-
-/// A sample with what the models made of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
-    /// When it was sensed.
-    pub event_time: WallMs,
-    /// The model's inputs.
-    pub inputs: &'a [f32],
-    /// What the active model made of them.
-    pub outputs: Outputs<'a>,
-    /// What the model on trial made of them, when there is one.
-    pub trial: Option<Outputs<'a>>,
-    /// The true class, when it is known.
-    pub label: Option<u16>,
-    /// Hash of its id; the running number of the sample where the source has none.
-    pub id: Option<u64>,
-}
-
-/// A message to be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publish {
-    /// Where.
-    pub topic: String,
-    /// What.
-    pub payload: Bytes,
-    /// At least once, or at most once.
-    pub at_least_once: bool,
-    /// Whether the broker keeps it.
-    pub retain: bool,
-}
-
-/// Messages from outside that were no use, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MessagesRefused {
-    /// On a topic that was never subscribed.
-    pub topic: u64,
-    /// No frame, damaged, or of another version or kind.
-    pub malformed: u64,
-    /// Acknowledges another stream or numbers that were never sent.
-    pub acknowledgement: u64,
-}
+pub use port::{Input, MessagesRefused, Publish, Sample, Settings};
 
 /// The state machine.
 #[derive(Debug)]
@@ -146,8 +41,12 @@ pub struct Agent {
     spool: Spool,
     uplink: Uplink,
     memory: Memory,
+    /// The device's own detectors, where the release has a guard.
+    watch: Option<Watch>,
     /// When waiting windows are to be put on the disk.
     commit_at: Option<MonoMs>,
+    /// How far the clock is behind the collector's; `None` until that has spoken.
+    clock_behind_ms: Option<i64>,
     samples_numbered: u64,
     samples_taken: u64,
     samples_in_windows: u64,
@@ -165,7 +64,8 @@ impl Agent {
         let labels_topic = topic(Leaf::Labels);
         let memory = Memory::new(settings.labels_samples_max);
         let host_topic = HostTopic(&settings.fleet).to_string();
-        let spool = Spool::new(settings.stream, settings.spool_frames_max).with_drain(settings.drain);
+        let spool = Spool::new(settings.stream, settings.room).with_drain(settings.drain);
+        let watch = active.as_ref().and_then(|p| p.watch.clone());
         let windows = active.clone().map(|p| Windows::new(p, settings.window_samples_max, WallMs(0)));
         let slots = Slots::new(file, active, settings.proof);
         Self {
@@ -180,7 +80,9 @@ impl Agent {
             spool,
             uplink: Uplink::default(),
             memory,
+            watch,
             commit_at: None,
+            clock_behind_ms: None,
             samples_numbered: 0,
             samples_taken: 0,
             samples_in_windows: 0,
@@ -282,6 +184,7 @@ impl Agent {
             samples_refused: self.samples_refused,
             windows_closed: counts.closed,
             windows_acknowledged: counts.acknowledged,
+            windows_merged: counts.merged,
             windows_evicted: counts.evicted,
             windows_waiting: self.spool.windows_waiting(),
         }
@@ -297,9 +200,19 @@ impl Agent {
         self.slots.active()
     }
 
+    /// What the device's own detectors see changed, in a word.
+    pub fn drifted(&self) -> Option<&str> {
+        self.watch.as_ref().and_then(Watch::word)
+    }
+
     /// The life of this agent's spool.
     pub fn stream(&self) -> Stream {
         self.spool.stream()
+    }
+
+    /// How many milliseconds the clock is behind the collector's; `None` until that has acknowledged something.
+    pub fn clock_behind_ms(&self) -> Option<i64> {
+        self.clock_behind_ms
     }
 
     /// Whether there is a link.
@@ -315,10 +228,11 @@ impl Agent {
             outputs: sample.outputs,
             label: sample.label,
         };
-        let spool = &mut self.spool;
         self.samples_numbered += 1;
         let id = sample.id.unwrap_or_else(|| hash_of_number(self.samples_numbered));
-        let taken = self.windows.as_mut().map(|windows| windows.add(&observation, &mut |w| spool.append(w)));
+        let mut closed = closed(&mut self.spool, &mut self.watch);
+        let taken = self.windows.as_mut().map(|windows| windows.add(&observation, &mut closed));
+        drop(closed);
         match (taken, &self.windows) {
             (Some(Taken::InWindow), Some(windows)) => {
                 self.samples_in_windows += 1;
@@ -336,9 +250,8 @@ impl Agent {
     fn malformed(&mut self, rows: u32) {
         self.samples_taken += u64::from(rows);
         self.samples_refused += u64::from(rows);
-        let spool = &mut self.spool;
         if let Some(windows) = &mut self.windows {
-            windows.malformed(rows, self.now.wall, &mut |w| spool.append(w));
+            windows.malformed(rows, self.now.wall, &mut closed(&mut self.spool, &mut self.watch));
         }
     }
 
@@ -390,7 +303,9 @@ impl Agent {
             return Ok(());
         }
         match frame.read::<ToDevice>(Kind::ToDevice)? {
-            ToDevice::Ack { stream, through, .. } => {
+            ToDevice::Ack { stream, through, wall } => {
+                self.clock_behind_ms = i64::try_from(i128::from(wall.0) - i128::from(self.now.wall.0)).ok();
+                self.spool.dated();
                 let outcome = self.uplink.acknowledge(self.now.mono, stream, through, &mut self.spool);
                 let foreign = matches!(outcome, Acknowledged::Foreign | Acknowledged::NeverSent);
                 self.messages_refused.acknowledgement += u64::from(foreign);
@@ -402,9 +317,8 @@ impl Agent {
 
     /// Lets time pass in every part, and carries what one part says to the others.
     fn advance(&mut self) {
-        let spool = &mut self.spool;
         if let Some(windows) = &mut self.windows {
-            windows.tick(self.now.wall, &mut |w| spool.append(w));
+            windows.tick(self.now.wall, &mut closed(&mut self.spool, &mut self.watch));
         }
         self.commit();
         self.uplink.tick(self.now.mono, &mut self.spool);
@@ -450,14 +364,14 @@ impl Agent {
         self.finish_window();
         let floor = self.windows.as_ref().map_or(WallMs(0), Windows::floor);
         let samples_max = self.settings.window_samples_max;
+        self.watch = self.slots.active().and_then(|p| p.watch.clone());
         self.windows = self.slots.active().cloned().map(|p| Windows::new(p, samples_max, floor));
         self.uplink.renew_birth();
     }
 
     fn finish_window(&mut self) {
-        let spool = &mut self.spool;
         if let Some(windows) = &mut self.windows {
-            windows.finish(&mut |w| spool.append(w));
+            windows.finish(&mut closed(&mut self.spool, &mut self.watch));
         }
     }
 
@@ -482,6 +396,14 @@ impl Agent {
             at_least_once: leaf != Leaf::Requests,
             retain: matches!(leaf, Leaf::Birth | Leaf::Death),
         }
+    }
+}
+
+/// Where closed windows go: to the collector, and past the device's own detectors.
+fn closed<'a>(spool: &'a mut Spool, watch: &'a mut Option<Watch>) -> impl FnMut(&Window) + 'a {
+    |window| {
+        spool.append(window);
+        watch.iter_mut().for_each(|watch| watch.window(window));
     }
 }
 

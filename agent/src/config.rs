@@ -7,7 +7,7 @@ mod check;
 mod raw;
 mod source;
 
-use crate::spool::Drain;
+use crate::spool::{Drain, Room};
 use check::{Checker, toml_sentence};
 use driftline_shared::list::List;
 use driftline_shared::units::Name;
@@ -29,6 +29,8 @@ const SPOOL_COMMIT_MS_MAX: u32 = 3_600_000;
 /// Mebibytes that the spool leaves to others when nothing is said, and at most.
 const SPOOL_FREE_MB: u32 = 16;
 const SPOOL_FREE_MB_MAX: u32 = 1 << 20;
+/// Kibibytes that a class of windows may be limited to: a frame, and a gibibyte.
+const SPOOL_KB: (u32, u32) = (64, 1 << 20);
 /// Most frames a spool in memory may hold.
 pub const SPOOL_FRAMES_MAX: u32 = 100_000;
 /// Largest configuration file.
@@ -96,16 +98,29 @@ pub struct Config {
     pub window_samples_max: u32,
     /// How a new release proves itself.
     pub trial: TrialConfig,
-    /// Frames kept while the collector is away.
-    pub spool_frames_max: u32,
-    /// Windows wait so long to be put on the disk with others: what a power cut may cost.
-    pub spool_commit_ms: u32,
-    /// Mebibytes of the disk that the spool leaves to others; 0 takes everything.
-    pub spool_free_mb: u32,
-    /// What is sent first when a backlog waits.
-    pub drain: Drain,
+    /// What is kept while the collector is away.
+    pub spool: SpoolConfig,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
+}
+
+/// What is kept while the collector is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// How much.
+    pub room: Room,
+    /// Windows wait so long to be put on the disk with others: what a power cut may cost.
+    pub commit_ms: u32,
+    /// Mebibytes of the disk that the spool leaves to others; 0 takes everything.
+    pub free_mb: u32,
+    /// What is sent first when a backlog waits.
+    pub drain: Drain,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { room: Room::default(), commit_ms: SPOOL_COMMIT_MS, free_mb: SPOOL_FREE_MB, drain: Drain::default() }
+    }
 }
 
 /// How to reach the broker.
@@ -199,13 +214,17 @@ impl Config {
             "trial",
             vec![("samples", trial.samples.to_string()), ("commit_samples", trial.commit_samples.to_string())],
         );
+        let spool = self.spool;
         section(
             "spool",
             vec![
-                ("frames_max", self.spool_frames_max.to_string()),
-                ("commit_ms", self.spool_commit_ms.to_string()),
-                ("free_mb", self.spool_free_mb.to_string()),
-                ("drain", quote(if self.drain == Drain::Live { "live" } else { "backlog" })),
+                ("frames_max", spool.room.frames.to_string()),
+                ("samples_kb", (spool.room.samples >> 10).to_string()),
+                ("truth_kb", (spool.room.truth >> 10).to_string()),
+                ("embeddings_kb", (spool.room.embeddings >> 10).to_string()),
+                ("commit_ms", spool.commit_ms.to_string()),
+                ("free_mb", spool.free_mb.to_string()),
+                ("drain", quote(if spool.drain == Drain::Live { "live" } else { "backlog" })),
             ],
         );
         section("labels", vec![("samples_max", self.labels_samples_max.to_string())]);

@@ -1,4 +1,5 @@
-//! What an application gets when an input has left the range that the model was trained on. Works without a collector.
+//! What an application gets when an input has left the range that the model was trained on, or inputs have changed as [`crate::watch`] sees
+//! it. Works without a collector.
 //!
 //! The range of an input is that of its training data and a margin. The policy is the release's ([`Guard`]); windows and verdicts are
 //! made of what the model really saw and said, whatever the application gets.
@@ -32,33 +33,45 @@ impl Ranges {
 /// Answers as applications get them.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// The last answer to inputs of the known range.
+    /// The last answer to inputs that the model knows.
     held: Vec<f32>,
 }
 
 impl Answers {
-    /// Adds the answer to one sample; a word where it is not to be trusted.
+    /// Adds the answer to one sample, whose model gave `values`; a word where it is not to be trusted. `strange` says why the inputs
+    /// are not what the model knows; `earlier` asks the release before, and gives its name too.
     pub fn give(
         &mut self,
         guard: Option<Guard>,
-        ranges: &Ranges,
-        inputs: &[f32],
+        strange: Option<String>,
         values: &[f32],
+        earlier: impl FnOnce() -> Option<(Vec<f32>, String)>,
         scores: &mut Vec<f32>,
     ) -> Option<String> {
-        let Some(guard) = guard else {
+        let Some((guard, word)) = guard.zip(strange) else {
+            if guard.is_some() {
+                self.held.clear();
+                self.held.extend_from_slice(values);
+            }
             scores.extend_from_slice(values);
             return None;
         };
-        let outside = ranges.outside(inputs);
-        if outside.is_none() {
-            self.held.clear();
-            self.held.extend_from_slice(values);
+        match guard {
+            // Before the first answer that can be trusted there is nothing to hold, nor from another release.
+            Guard::Hold if self.held.len() == values.len() => {
+                scores.extend_from_slice(&self.held);
+                return Some(format!("{word}; the last answer is held"));
+            }
+            Guard::Fallback => {
+                if let Some((other, release)) = earlier().filter(|(other, _)| other.len() == values.len()) {
+                    scores.extend_from_slice(&other);
+                    return Some(format!("{word}; release {release} answers"));
+                }
+            }
+            Guard::Hold | Guard::Flag => {}
         }
-        // Before the first answer of the known range there is nothing to hold, nor from another release.
-        let hold = guard == Guard::Hold && outside.is_some() && self.held.len() == values.len();
-        scores.extend_from_slice(if hold { &self.held } else { values });
-        outside.map(|word| if hold { format!("{word}; the last answer is held") } else { word })
+        scores.extend_from_slice(values);
+        Some(word)
     }
 
     /// Another release answers.
@@ -81,7 +94,8 @@ mod tests {
         let (inside, outside) = ([low, low], [high + 1.0, low]);
         let give = |answers: &mut Answers, guard, inputs: &[f32], values: &[f32]| {
             let mut scores = Vec::new();
-            let word = answers.give(guard, &ranges, inputs, values, &mut scores);
+            let earlier = || Some((vec![0.4, 0.6], "v0".to_owned()));
+            let word = answers.give(guard, ranges.outside(inputs), values, earlier, &mut scores);
             (scores, word)
         };
         let mut answers = Answers::default();
@@ -97,6 +111,12 @@ mod tests {
         assert_eq!(scores, [0.1, 0.9]);
         assert!(word.is_some());
         assert_eq!(give(&mut answers, Some(Guard::Flag), &[f32::NAN, low], &[0.5, 0.5]).1, None);
+        let (scores, word) = give(&mut answers, Some(Guard::Fallback), &outside, &[0.1, 0.9]);
+        assert_eq!(scores, [0.4, 0.6]);
+        assert!(word.unwrap().ends_with("; release v0 answers"));
+        let (scores, word) = give(&mut answers, Some(Guard::Fallback), &outside, &[0.1, 0.2, 0.7]);
+        assert_eq!(scores, [0.1, 0.2, 0.7], "the release before has other classes");
+        assert!(word.unwrap().starts_with(&format!("{name} is ")));
         answers.forget();
         assert_eq!(give(&mut answers, Some(Guard::Hold), &outside, &[0.1, 0.9]).0, [0.1, 0.9]);
     }

@@ -1,7 +1,7 @@
 //! The Driftline agent: runs an ONNX model on a device, sketches what goes in and out, and ships the sketches.
 //!
 //! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one, [`serving`] is asked by applications), a [`bundle`] holds the
-//! release whose model [`inference`] runs, [`guard`] says what applications get outside the known range, [`observe`] picks what is watched, [`windows`] sketches it, [`labels`] counts truth that
+//! release whose model [`inference`] runs, [`guard`] says what applications get where the model knows nothing, [`watch`] sees on the device that inputs have changed, [`observe`] picks what is watched, [`windows`] sketches it, [`labels`] counts truth that
 //! comes late, [`spool`] keeps
 //! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
 //! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
@@ -22,6 +22,7 @@ pub mod slot;
 pub mod source;
 pub mod spool;
 pub mod uplink;
+pub mod watch;
 pub mod windows;
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ enum Command {
     },
 }
 
+/// A start that takes longer hangs; `TimeoutStartSec` of the unit says the same.
+const START_MAX: std::time::Duration = std::time::Duration::from_secs(90);
+
 /// Ends with 2 instead of 1.
 #[derive(Debug)]
 struct CannotStart;
@@ -152,6 +155,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
     // Without its own path an agent cannot start itself; models are then loaded as they are.
     let trial = trial::Trial { program: std::env::current_exe().ok() };
     let mut before: Option<Config> = None;
+    let mut between: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         let hooks = Hooks { trial: trial.clone(), ..Hooks::default() };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -171,6 +175,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         };
         notify(&[NotifyState::Ready]);
+        between.take().inspect(tokio::task::JoinHandle::abort);
         let watchdog = tokio::spawn(feed_watchdog(hooks.counters));
         let mut ended = tokio::spawn(running.wait());
         let next = loop {
@@ -204,6 +209,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
                 tracing::info!("stopping");
             }
         }
+        between = next.is_some().then(|| tokio::spawn(feed_watchdog_between()));
         let _ = stop.send(());
         let report = ended.await.context("the agent broke off")??;
         watchdog.abort();
@@ -212,6 +218,16 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
             Some(next) => before = Some(std::mem::replace(&mut config, next)),
             None => return Ok(()),
         }
+    }
+}
+
+/// Feeds systemd's watchdog while one agent ends and the next one loads its model, for as long as a start may take.
+async fn feed_watchdog_between() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let until = tokio::time::Instant::now() + START_MAX;
+    let mut ticks = tokio::time::interval(limit / 8);
+    while ticks.tick().await < until {
+        notify(&[NotifyState::Watchdog]);
     }
 }
 
@@ -245,14 +261,25 @@ fn notify(state: &[NotifyState<'_>]) {
 
 /// Asks the agent that runs with this configuration.
 fn show_status(path: &Path, json: bool) -> anyhow::Result<()> {
-    let config = read_config(path)?;
-    let status = status::ask(&status::path(&config)).map_err(anyhow::Error::msg)?;
+    // The agent that runs may have been started with a better file than what stands there now.
+    let socket = read_config(path).map(|config| config.data_dir).or_else(|error| data_dir(path).ok_or(error));
+    let status = status::ask(&status::path(&socket?)).map_err(anyhow::Error::msg)?;
     if json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
         println!("{status}");
     }
     Ok(())
+}
+
+/// The directory alone, of a configuration that is wrong elsewhere.
+fn data_dir(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let key = |line: &str| {
+        line.split_once('=').filter(|(key, _)| key.trim() == "data_dir").map(|(_, value)| value.trim().to_owned())
+    };
+    let value = text.lines().find_map(key)?;
+    value.strip_prefix('"')?.strip_suffix('"').map(PathBuf::from)
 }
 
 /// Prints what keeps an agent from working here.

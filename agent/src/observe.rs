@@ -6,6 +6,7 @@
 use crate::bundle::Bundle;
 use crate::guard::Ranges;
 use crate::inference::Outputs;
+use crate::watch::Watch;
 use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
 use driftline_shared::embedding::{Embedding, Frequencies};
@@ -38,6 +39,8 @@ pub struct Profile {
     pub guard: Option<Guard>,
     /// The known range of every input; empty without a guard.
     pub ranges: Ranges,
+    /// Detectors that have seen nothing yet; none without a guard.
+    pub watch: Option<Watch>,
     /// What the scores mean, where the bundle says it.
     pub calibration: Option<Calibration>,
     joint: Option<Joint>,
@@ -73,6 +76,7 @@ impl Profile {
             label: schema.label.as_ref().map(ToString::to_string),
             guard: schema.guard,
             ranges: schema.guard.map(|_| Ranges::of(bundle.baseline())).unwrap_or_default(),
+            watch: schema.guard.map(|_| Watch::of(bundle.baseline(), schema.window_ms)),
             calibration: bundle.baseline().calibration.clone(),
             joint: bundle.baseline().joint.clone(),
             frequencies: frequencies.map(Box::new),

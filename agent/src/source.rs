@@ -194,8 +194,10 @@ pub struct Chunk {
     pub values: Vec<f32>,
     /// One per sample.
     pub rows: Vec<Known>,
-    /// Rows that could not be read.
+    /// Rows that could not be read, or came when the model was too far behind.
     pub malformed: u32,
+    /// Those among them that came too late.
+    pub late: u32,
 }
 
 impl Chunk {
@@ -204,6 +206,7 @@ impl Chunk {
         self.values.clear();
         self.rows.clear();
         self.malformed = 0;
+        self.late = 0;
     }
 }
 

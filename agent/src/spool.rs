@@ -2,12 +2,14 @@
 //!
 //! Rules: a frame never changes once it has a number; at most [`IN_FLIGHT_MAX`] numbers of a stream from the lowest unacknowledged
 //! one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a frame, until one may be
-//! sent or is to be put on the disk. Only frames that were never sent are evicted, oldest first: of a frame that was sent nobody here
-//! knows whether the collector has stored it.
+//! sent or is to be put on the disk. Only frames that were never sent give way, oldest first: of a frame that was sent nobody here
+//! knows whether the collector has stored it. Under pressure two neighbours become one frame of wider windows ([`coarsen`]) before
+//! any is evicted.
 //!
 //! What is kept here is in memory, and with [`Spool::durable`] also on the disk: every frame is handed out as an [`Entry`] for the
 //! [`journal`], and what an earlier start left comes back as a stream of its own, which is delivered first.
 
+pub mod coarsen;
 pub mod fault;
 pub mod journal;
 pub mod record;
@@ -18,19 +20,64 @@ use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{Gap, GapReason};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, IN_FLIGHT_MAX, Kind, WINDOWS_PER_FRAME_MAX, pack};
 use journal::{Entry, PENDING_MAX, Recovered};
-use record::Record;
+use record::{Class, Record};
 use std::collections::VecDeque;
 
 /// Bytes of a frame that are no windows: envelope, stream, number and count, rounded up.
 const FRAME_OVERHEAD: usize = 64;
 
+/// Frames that one frame may be made of.
+const COARSE_FRAMES_MAX: u64 = 64;
+/// Pairs of neighbours that are tried before a frame is evicted.
+const PAIRS_TRIED_MAX: usize = 8;
+
+/// How much a spool keeps: frames in all, and bytes of frames that were not sent yet. At most [`IN_FLIGHT_MAX`] more are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Frames, never fewer than may be in flight.
+    pub frames: u32,
+    /// Bytes of frames with windows of samples.
+    pub samples: u64,
+    /// Bytes of frames with truth that came late.
+    pub truth: u64,
+    /// Bytes of frames with embeddings.
+    pub embeddings: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { frames: 2_000, samples: 16 << 20, truth: 1 << 20, embeddings: 4 << 20 }
+    }
+}
+
+impl Room {
+    /// So many frames, however large.
+    pub fn of_frames(frames: u32) -> Self {
+        Self { frames, samples: u64::MAX, truth: u64::MAX, embeddings: u64::MAX }
+    }
+
+    fn bytes(&self, class: Class) -> u64 {
+        match class {
+            Class::Embedding => self.embeddings,
+            Class::Samples => self.samples,
+            Class::Truth => self.truth,
+            Class::Gap => u64::MAX,
+        }
+    }
+}
+
 /// Windows between the sketches and the collector.
 #[derive(Debug)]
 pub struct Spool {
-    frames_max: usize,
-    /// Encoded windows without a number, at most one frame of them.
+    room: Room,
+    /// Encoded windows without a number, at most one frame of them and of one class.
     waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
+    waiting_class: Class,
+    /// Length of the shortest window so far.
+    slot_ms: u32,
+    /// Whether the clock was compared with the collector's.
+    dated: bool,
     /// The end of the newest window that was handed over.
     closed: WallMs,
     /// What earlier starts left, oldest first, and last the stream of this start.
@@ -78,6 +125,8 @@ pub struct Counts {
     pub closed: u64,
     /// Stored by the collector.
     pub acknowledged: u64,
+    /// Part of a wider one.
+    pub merged: u64,
     /// Given up.
     pub evicted: u64,
 }
@@ -96,12 +145,15 @@ pub enum Acknowledged {
 }
 
 impl Spool {
-    /// An empty spool in memory that keeps at most `frames_max` frames, never fewer than may be in flight.
-    pub fn new(stream: Stream, frames_max: u32) -> Self {
+    /// An empty spool in memory.
+    pub fn new(stream: Stream, room: Room) -> Self {
         Self {
-            frames_max: (frames_max as usize).max(IN_FLIGHT_MAX as usize + 1),
+            room: Room { frames: room.frames.max(IN_FLIGHT_MAX as u32 + 1), ..room },
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_class: Class::Samples,
+            slot_ms: u32::MAX,
+            dated: false,
             closed: WallMs(0),
             lines: VecDeque::from([Line {
                 stream,
@@ -129,8 +181,8 @@ impl Spool {
     pub fn durable(&mut self, recovered: Vec<Recovered>) {
         self.entries = Some(VecDeque::new());
         for Recovered { stream, after, records } in recovered {
-            let (next, settles) = (after + 1, after > 0);
-            let mut line = Line { stream, records: VecDeque::new(), next, sent: 0, cursor: next, settles };
+            let next = after + 1;
+            let mut line = Line { stream, records: VecDeque::new(), next, sent: 0, cursor: next, settles: false };
             for record in records {
                 if record.hi < line.next {
                     continue;
@@ -142,12 +194,13 @@ impl Spool {
                 let windows = u64::from(record.windows);
                 self.counts.closed += windows;
                 self.kept += windows;
-                self.frames += usize::from(windows > 0);
+                self.keeps(&record);
                 line.next = record.hi + 1;
                 line.records.push_back(record);
             }
             // An earlier start may have sent all of it, and later numbers too that the power cut took before they were on the disk.
             line.sent = u64::MAX;
+            line.settles = line.lowest() > 1;
             if !line.records.is_empty() {
                 self.lines.push_front(line);
             }
@@ -173,9 +226,13 @@ impl Spool {
             self.counts.evicted += 1;
             return;
         };
-        if self.waiting_bytes + bytes.len() > FRAME_BYTES_MAX - FRAME_OVERHEAD {
+        let class = Class::of(window);
+        let full = self.waiting_bytes + bytes.len() > FRAME_BYTES_MAX - FRAME_OVERHEAD;
+        if full || (class != self.waiting_class && !self.waiting.is_empty()) {
             self.number();
         }
+        self.waiting_class = class;
+        self.slot_ms = self.slot_ms.min(window.span_ms);
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
         self.kept += 1;
@@ -187,6 +244,11 @@ impl Spool {
     /// Whether windows wait that are neither numbered nor on the disk, and should be.
     pub fn wants_commit(&self) -> bool {
         self.entries.is_some() && !self.waiting.is_empty()
+    }
+
+    /// The clock was compared with the collector's: what is closed from now on carries dates that are known.
+    pub fn dated(&mut self) {
+        self.dated = true;
     }
 
     /// Numbers what waits, so that it can be put on the disk.
@@ -216,7 +278,15 @@ impl Spool {
             let (stream, lowest) = (line.stream, line.lowest());
             return Some(self.gap(stream, 1, lowest - 1, GapReason::Settled).bytes);
         }
-        line.next_to_send()
+        let record = &line.records[line.due()?];
+        let (stream, lo, hi) = (line.stream, record.lo, record.hi);
+        // The numbers of frames that were merged into this one are settled before it.
+        let merged = record.windows > 0 && line.cursor < hi;
+        let bytes = record.bytes.clone();
+        let through = if merged { hi - 1 } else { hi };
+        line.cursor = through + 1;
+        line.sent = line.sent.max(through);
+        Some(if merged { self.gap(stream, lo, through, GapReason::Merged).bytes } else { bytes })
     }
 
     /// Whether [`Spool::next_to_send`] would give something.
@@ -249,17 +319,14 @@ impl Spool {
         if line.records.front().is_none_or(|r| r.hi > through.0) {
             return Acknowledged::Nothing;
         }
-        let (mut windows, mut frames) = (0, 0);
         let stored = line.records.partition_point(|r| r.hi <= through.0);
-        for record in line.records.drain(..stored) {
-            windows += u64::from(record.windows);
-            frames += usize::from(record.windows > 0);
-        }
+        let stored: Vec<Record> = line.records.drain(..stored).collect();
         line.cursor = line.cursor.max(line.lowest());
         if line.records.is_empty() && at + 1 < self.lines.len() {
             self.lines.remove(at);
         }
-        self.frames -= frames;
+        stored.iter().for_each(|record| self.lets_go(record));
+        let windows = stored.iter().map(|record| u64::from(record.windows)).sum();
         self.counts.acknowledged += windows;
         self.kept -= windows;
         self.entry(Entry::Stored(stream, through.0));
@@ -298,54 +365,123 @@ impl Spool {
     fn number(&mut self) {
         let windows = self.waiting.len() as u16;
         let (stream, number) = (self.live().stream, self.live().next);
-        let pieces = self.waiting.iter().map(|w| &**w);
-        let written = pack::write_encoded(stream, Seq(number), pieces, &mut self.scratch);
-        let bytes = written.ok().and_then(|len| self.scratch.get(..len)).map(Bytes::copy_from_slice);
-        self.waiting.clear();
+        let pieces: Vec<Box<[u8]>> = self.waiting.drain(..).collect();
         self.waiting_bytes = 0;
-        let Some(bytes) = bytes else {
+        let Some(bytes) = self.frame(stream, number, &pieces) else {
             // `append` keeps the sum below a frame's size.
             self.give_up(u64::from(windows));
             return;
         };
-        let record = Record { lo: number, hi: number, windows, closed: self.closed, bytes };
+        let (class, dated, closed) = (self.waiting_class, self.dated, self.closed);
+        let record = Record { lo: number, hi: number, class, windows, dated, closed, bytes };
         self.entry(Entry::Keep(stream, record.clone()));
+        self.keeps(&record);
         let line = self.live_mut();
         line.records.push_back(record);
         line.next += 1;
-        self.frames += 1;
-        if self.frames > self.frames_max {
-            self.evict();
+        while let Some(class) = self.pressed() {
+            if !self.coarsen(class) && !self.evict(class) {
+                break;
+            }
         }
     }
 
-    /// Turns the oldest frame of this start that was never sent into a gap, joined with the gap before it if that was never sent either.
-    /// What an earlier start left is not evicted: it may have been sent.
-    fn evict(&mut self) {
+    fn frame(&mut self, stream: Stream, number: u64, windows: &[Box<[u8]>]) -> Option<Bytes> {
+        let pieces = windows.iter().map(|w| &**w);
+        let len = pack::write_encoded(stream, Seq(number), pieces, &mut self.scratch).ok()?;
+        self.scratch.get(..len).map(Bytes::copy_from_slice)
+    }
+
+    /// The class that has to give way, if there is no room for all.
+    fn pressed(&self) -> Option<Class> {
+        let bytes =
+            |class| self.unsent().filter(|(_, r)| r.class == class).map(|(_, r)| r.bytes.len() as u64).sum::<u64>();
+        let over = |class: &&Class| bytes(**class) > self.room.bytes(**class);
+        let crowded = self.frames > self.room.frames as usize;
+        // Of frames without a budget of their own to blame, those that give way first and are not out yet.
+        let unsent = |class: &&Class| crowded && self.unsent().any(|(_, record)| record.class == **class);
+        Class::BUDGETED.iter().find(over).or_else(|| Class::BUDGETED.iter().find(unsent)).copied()
+    }
+
+    /// Frames of this start that were never sent, with their places. What an earlier start left may have been sent.
+    fn unsent(&self) -> impl Iterator<Item = (usize, &Record)> {
         let line = self.live();
-        let first = line.records.partition_point(|r| r.hi <= line.sent);
-        let Some(at) = (first..line.records.len()).find(|&at| line.records[at].windows > 0) else { return };
-        let (stream, victim) = (line.stream, &line.records[at]);
-        let (victim_lo, hi, windows) = (victim.lo, victim.hi, u64::from(victim.windows));
-        let joins = at > first && line.records[at - 1].windows == 0;
-        let lo = if joins { line.records[at - 1].lo } else { victim_lo };
-        self.give_up(windows);
-        self.frames -= 1;
-        let record = self.gap(stream, lo, hi, GapReason::Evicted);
-        self.entry(Entry::Keep(stream, record.clone()));
-        let records = &mut self.live_mut().records;
-        if joins {
-            records.remove(at);
-            records[at - 1] = record;
-        } else {
-            records[at] = record;
+        let first = line.records.partition_point(|r| r.lo <= line.sent);
+        line.records.iter().enumerate().skip(first).filter(|(_, record)| record.windows > 0)
+    }
+
+    /// Makes one frame of two neighbours, those of which the fewest frames were made, oldest first; false when there are none.
+    fn coarsen(&mut self, class: Class) -> bool {
+        let mut tried: Vec<u64> = Vec::new();
+        while tried.len() < PAIRS_TRIED_MAX {
+            let pairs = self.unsent().zip(self.unsent().skip(1)).filter(|((at, first), (next, second))| {
+                at + 1 == *next
+                    && [first.class, second.class].contains(&class)
+                    && second.hi - first.lo < COARSE_FRAMES_MAX
+                    && !tried.contains(&first.lo)
+            });
+            let Some(((at, first), (_, second))) = pairs.min_by_key(|((_, first), (_, second))| second.hi - first.lo)
+            else {
+                return false;
+            };
+            tried.push(first.lo);
+            let (lo, hi, class) = (first.lo, second.hi, first.class.max(second.class));
+            let (dated, closed) = (first.dated && second.dated, second.closed);
+            let (first, second) = (first.bytes.clone(), second.bytes.clone());
+            let Some(coarser) = coarsen::merge(&first, &second, self.slot_ms, &mut self.scratch) else { continue };
+            let stream = self.live().stream;
+            let Some(bytes) = self.frame(stream, hi, &coarser.windows) else { continue };
+            let windows = coarser.windows.len() as u16;
+            let record = Record { lo, hi, class, windows, dated, closed, bytes };
+            self.counts.merged += coarser.merged;
+            self.kept -= coarser.merged;
+            self.replace(at, 2, record);
+            return true;
         }
+        false
+    }
+
+    /// Turns the oldest frame of the class into a gap, joined with the gap before it if that was never sent either; false when there
+    /// is none.
+    fn evict(&mut self, class: Class) -> bool {
+        let Some((at, victim)) = self.unsent().find(|(_, record)| record.class == class) else { return false };
+        let (lo, hi, windows) = (victim.lo, victim.hi, u64::from(victim.windows));
+        let line = self.live();
+        let before = at.checked_sub(1).and_then(|at| line.records.get(at));
+        let gap_lo = before.filter(|before| before.windows == 0 && before.lo > line.sent).map(|before| before.lo);
+        let stream = line.stream;
+        self.give_up(windows);
+        let gap = self.gap(stream, gap_lo.unwrap_or(lo), hi, GapReason::Evicted);
+        match gap_lo {
+            Some(_) => self.replace(at - 1, 2, gap),
+            None => self.replace(at, 1, gap),
+        }
+        true
+    }
+
+    /// Puts a record in the place of some of this start, here and on the disk.
+    fn replace(&mut self, at: usize, records: usize, record: Record) {
+        let old: Vec<Record> = self.live_mut().records.drain(at..at + records).collect();
+        old.iter().for_each(|record| self.lets_go(record));
+        self.keeps(&record);
+        let stream = self.live().stream;
+        self.entry(Entry::Keep(stream, record.clone()));
+        self.live_mut().records.insert(at, record);
+    }
+
+    fn keeps(&mut self, record: &Record) {
+        self.frames += usize::from(record.windows > 0);
+    }
+
+    fn lets_go(&mut self, record: &Record) {
+        self.frames -= usize::from(record.windows > 0);
     }
 
     fn gap(&mut self, stream: Stream, lo: u64, hi: u64, reason: GapReason) -> Record {
         let gap = Gap { stream, lo: Seq(lo), hi: Seq(hi), reason };
         let len = wire::write(Kind::Gap, &gap, &mut self.scratch).expect("a gap is a few bytes and fits any frame");
-        Record { lo, hi, windows: 0, closed: self.closed, bytes: Bytes::copy_from_slice(&self.scratch[..len]) }
+        let (class, dated, closed) = (Class::Gap, self.dated, self.closed);
+        Record { lo, hi, class, windows: 0, dated, closed, bytes: Bytes::copy_from_slice(&self.scratch[..len]) }
     }
 
     fn give_up(&mut self, windows: u64) {
@@ -375,13 +511,6 @@ impl Line {
     fn is_due(&self) -> bool {
         self.due().is_some()
     }
-
-    fn next_to_send(&mut self) -> Option<Bytes> {
-        let record = &self.records[self.due()?];
-        self.cursor = record.hi + 1;
-        self.sent = self.sent.max(record.hi);
-        Some(record.bytes.clone())
-    }
 }
 
 #[cfg(test)]
@@ -396,7 +525,7 @@ mod tests {
 
     /// What a start leaves on its disk: frames of one window each.
     fn left(stream: u64, frames: u64) -> Recovered {
-        let mut spool = Spool::new(Stream(stream), 100);
+        let mut spool = Spool::new(Stream(stream), Room::of_frames(100));
         let mut records = Vec::new();
         for at in 0..frames {
             spool.append(&window(at));
@@ -417,7 +546,7 @@ mod tests {
     #[test]
     fn the_backlog_or_what_is_new_goes_first() {
         for (drain, wanted) in [(Drain::Backlog, [1, 1, 2, 9]), (Drain::Live, [9, 2, 1, 1])] {
-            let mut spool = Spool::new(Stream(9), 100).with_drain(drain);
+            let mut spool = Spool::new(Stream(9), Room::of_frames(100)).with_drain(drain);
             spool.durable(vec![left(2, 1), left(1, 2)]);
             spool.append(&window(5));
             assert_eq!(streams(&mut spool), wanted);
@@ -426,7 +555,7 @@ mod tests {
 
     #[test]
     fn an_earlier_start_may_have_sent_more_than_its_disk_knows() {
-        let mut spool = Spool::new(Stream(9), 100);
+        let mut spool = Spool::new(Stream(9), Room::of_frames(100));
         spool.durable(vec![left(1, 2)]);
         assert_eq!(streams(&mut spool), [1, 1]);
         // The collector has five frames of it; the power went before the last three were on the disk.
@@ -435,5 +564,99 @@ mod tests {
         // Of this start nobody has seen more than was sent.
         spool.append(&window(7));
         assert_eq!(spool.acknowledge(Stream(9), Seq(1)), Acknowledged::NeverSent);
+    }
+
+    /// Frames and gaps in the order in which they are sent, each acknowledged: (first number, last number, windows' (first slot, slots)).
+    fn sent(spool: &mut Spool) -> Vec<(u64, u64, Vec<(u64, u32)>)> {
+        let mut all = Vec::new();
+        while let Some(bytes) = spool.next_to_send() {
+            let frame = wire::Frame::parse(&bytes).expect("an own frame");
+            let hi = if frame.kind == Kind::Gap {
+                let gap: Gap = frame.read(Kind::Gap).expect("a gap");
+                all.push((gap.lo.0, gap.hi.0, Vec::new()));
+                gap.hi
+            } else {
+                let mut windows = pack::Windows::open(frame.payload).expect("windows");
+                let mut slots = Vec::new();
+                while let Some(window) = windows.next::<256>().expect("own windows") {
+                    slots.push((window.start.0 / 60_000, window.span_ms / 60_000));
+                }
+                all.push((windows.seq.0, windows.seq.0, slots));
+                windows.seq
+            };
+            spool.acknowledge(Stream(9), hi);
+        }
+        all
+    }
+
+    fn filled(room: Room, windows: impl IntoIterator<Item = Window>) -> Spool {
+        let mut spool = Spool::new(Stream(9), room);
+        for window in windows {
+            spool.append(&window);
+            spool.number();
+            let c = spool.counts();
+            assert_eq!(c.closed, c.acknowledged + c.merged + c.evicted + spool.windows_waiting());
+        }
+        spool
+    }
+
+    #[test]
+    fn without_room_windows_get_wider_before_any_is_lost() {
+        let mut spool = filled(Room::of_frames(64), (0..200).map(window));
+        let before = spool.counts();
+        assert_eq!((before.closed, before.merged, before.evicted), (200, 136, 0));
+        let all = sent(&mut spool);
+        let covered: Vec<u64> = all
+            .iter()
+            .flat_map(|(_, _, slots)| slots)
+            .flat_map(|&(start, slots)| start..start + u64::from(slots))
+            .collect();
+        assert_eq!(covered, (0..200).collect::<Vec<_>>(), "every minute is in one window");
+        let widest = all.iter().flat_map(|(_, _, slots)| slots).map(|s| s.1).max();
+        assert_eq!(widest, Some(4), "all of them a little, not one of them very much");
+        // Every number comes once: as a frame, or settled just before the frame that has its windows.
+        let numbers: Vec<u64> = all.iter().flat_map(|&(lo, hi, _)| lo..=hi).collect();
+        assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+        assert_eq!(spool.windows_waiting(), 0);
+    }
+
+    #[test]
+    fn what_cannot_get_wider_is_evicted_oldest_first() {
+        // A pause before every window.
+        let mut spool = filled(Room::of_frames(64), (0..70).map(|at| window(2 * at)));
+        assert_eq!((spool.counts().merged, spool.counts().evicted), (0, 6));
+        assert_eq!(sent(&mut spool)[..2], [(1, 6, vec![]), (7, 7, vec![(12, 1)])]);
+        // For ever is too long.
+        let spool = filled(Room::of_frames(64), (0..6_000).map(window));
+        let counts = spool.counts();
+        assert!(counts.evicted > 0 && spool.windows_waiting() > 30, "{counts:?}");
+    }
+
+    #[test]
+    fn each_class_has_its_own_room() {
+        let truth = |at| Window { labelled: 1, ..window(2 * at) };
+        let bytes = filled(Room::default(), [truth(1)]).live().records[0].bytes.len() as u64;
+        let room = Room { truth: 10 * bytes + 9, ..Room::of_frames(1_000) };
+        let mixed = (1..50).flat_map(|at| [window(2 * at), truth(at)]);
+        let spool = filled(room, mixed);
+        assert_eq!(
+            (spool.counts().merged, spool.counts().evicted),
+            (0, 39),
+            "truths beyond ten, and no window of samples"
+        );
+        assert!(spool.live().records.iter().any(|r| r.class == Class::Samples && r.lo == 1));
+    }
+
+    #[test]
+    fn a_frame_that_was_sent_is_left_as_it_is() {
+        let mut spool = filled(Room::of_frames(64), (0..10).map(window));
+        let first: Vec<Bytes> = std::iter::from_fn(|| spool.next_to_send()).collect();
+        for at in 10..100 {
+            spool.append(&window(at));
+            spool.number();
+        }
+        spool.rewind();
+        let again: Vec<Bytes> = std::iter::from_fn(|| spool.next_to_send()).take(first.len()).collect();
+        assert_eq!(again, first);
     }
 }

@@ -18,19 +18,21 @@ use driftline_shared::list::List;
 use driftline_shared::manifest::Digest;
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Stream, WallMs};
 use driftline_shared::window::Window;
-use driftline_shared::wire::messages::{self, Birth, Death, GapReason, Host, Request, ToDevice};
+use driftline_shared::wire::messages::{self, Birth, Death, Host, Request, ToDevice};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, Frame, Kind, Malformed};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 mod command;
+mod counters;
 mod follow;
 mod labels;
 
 pub(crate) use follow::RELEASE_LABEL;
 
 pub use command::{Command, Query, Refused, RolloutRequest};
+pub use counters::Counters;
 pub use labels::{LABELS_PER_REQUEST_MAX, LabelsRequest, Queues};
 
 /// Releases of one collector.
@@ -120,29 +122,6 @@ pub enum Topic {
     Performance(Name),
     /// What will be seen of a model's readings, and how soon, on a fleet that may differ from this one.
     Plan(Name, crate::detect::plan::Assumed),
-}
-
-/// Numbers of the collector itself. `frames_received = accepted + duplicate + refused`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    /// Numbered frames that arrived.
-    pub frames_received: u64,
-    /// Stored for the first time.
-    pub frames_accepted: u64,
-    /// Stored before.
-    pub frames_duplicate: u64,
-    /// Refused, each reason below.
-    pub frames_refused: u64,
-    /// Windows merged.
-    pub windows: u64,
-    /// Numbers devices declared lost.
-    pub frames_lost: u64,
-    /// Everything refused, by reason: frames, windows and other messages.
-    pub refused: BTreeMap<Refusal, u64>,
-    /// What became of truths that devices were told.
-    pub truth: messages::Truth,
-    /// When a window last arrived.
-    pub last_window: Option<WallMs>,
 }
 
 /// The collector.
@@ -354,7 +333,7 @@ impl Collector {
             Content::Gap(gap) => match entry.declare_lost(gap) {
                 Some(0) => Admission::Duplicate,
                 Some(lost) => {
-                    self.counters.frames_lost += if gap.reason == GapReason::Settled { 0 } else { lost };
+                    self.counters.gap(gap.reason, lost);
                     Admission::Accepted
                 }
                 None => Admission::TooFarAhead,

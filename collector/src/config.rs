@@ -3,6 +3,7 @@
 use crate::collector::Settings;
 use crate::detect::budget::Budget;
 use crate::rollout::plan::Policy;
+use driftline_agent::config::TlsConfig;
 use driftline_shared::units::Name;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -58,6 +59,9 @@ struct RawMqtt {
     port: Option<u16>,
     username: Option<String>,
     password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,7 +91,12 @@ pub struct Influx {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mqtt {
     /// Our own, at this address.
-    Embedded(SocketAddr),
+    Embedded {
+        /// Where it listens.
+        listen: SocketAddr,
+        /// Its certificates; without them whoever reaches it can read along.
+        tls: Option<BrokerTls>,
+    },
     /// Somebody else's.
     External {
         /// Host name or address.
@@ -98,7 +107,26 @@ pub enum Mqtt {
         username: Option<String>,
         /// File whose first line is the password.
         password_file: Option<PathBuf>,
+        /// Certificates, when the broker wants TLS.
+        tls: Option<TlsConfig>,
     },
+}
+
+/// Files for the TLS of our own broker, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerTls {
+    /// Its certificate, with what stands between that and the authority.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Certificates of the authority that devices' certificates must be signed by; without it devices need none.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Mqtt {
+    fn embedded(listen: SocketAddr) -> Self {
+        Self::Embedded { listen, tls: None }
+    }
 }
 
 /// A checked configuration.
@@ -162,15 +190,43 @@ impl Config {
         };
         let listen: SocketAddr = address("listen", &listen)?;
         let token_file = raw.token_file;
+        let (ca_file, pair) = (raw.mqtt.ca_file, (raw.mqtt.cert_file, raw.mqtt.key_file));
+        let own = match pair {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(bad("mqtt.key_file", &"missing", "give the certificate's key too")),
+            (None, Some(_)) => return Err(bad("mqtt.cert_file", &"missing", "give the key's certificate too")),
+        };
         let mqtt = match (raw.mqtt.embedded, raw.mqtt.host) {
-            (Some(embedded), None) => Mqtt::Embedded(address("mqtt.embedded", &embedded)?),
-            (None, Some(host)) => Mqtt::External {
-                host,
-                port: raw.mqtt.port.unwrap_or(1883),
-                username: raw.mqtt.username,
-                password_file: raw.mqtt.password_file,
-            },
-            (None, None) => Mqtt::Embedded(SocketAddr::from(([127, 0, 0, 1], 1883))),
+            (Some(embedded), None) => {
+                let listen: SocketAddr = address("mqtt.embedded", &embedded)?;
+                if own.is_none() && ca_file.is_some() {
+                    return Err(bad("mqtt.cert_file", &"missing", "give the broker's own certificate and key too"));
+                }
+                if own.is_some() && listen.port() == 0 {
+                    return Err(bad("mqtt.embedded", &embedded, "with a certificate give the port, such as 8883"));
+                }
+                let tls = own.map(|(cert_file, key_file)| BrokerTls { cert_file, key_file, ca_file });
+                Mqtt::Embedded { listen, tls }
+            }
+            (None, Some(host)) => {
+                if own.is_some() && ca_file.is_none() {
+                    return Err(bad(
+                        "mqtt.ca_file",
+                        &"missing",
+                        "give the authority that signed the broker's certificate",
+                    ));
+                }
+                let tls = ca_file.map(|ca_file| TlsConfig { ca_file, own });
+                Mqtt::External {
+                    host,
+                    port: raw.mqtt.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
+                    username: raw.mqtt.username,
+                    password_file: raw.mqtt.password_file,
+                    tls,
+                }
+            }
+            (None, None) => Mqtt::embedded(SocketAddr::from(([127, 0, 0, 1], 1883))),
             (Some(_), Some(host)) => return Err(bad("mqtt.host", &host, "choose either embedded or host, not both")),
         };
         if raw.influxdb.is_some() && !cfg!(feature = "influxdb") {
@@ -219,7 +275,7 @@ mod tests {
     fn an_empty_file_is_the_defaults() {
         let config = Config::parse("c.toml", "").expect("defaults");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8600");
-        assert_eq!(config.mqtt, Mqtt::Embedded("127.0.0.1:1883".parse().expect("an address")));
+        assert_eq!(config.mqtt, Mqtt::embedded("127.0.0.1:1883".parse().expect("an address")));
     }
 
     #[test]
@@ -232,6 +288,11 @@ mod tests {
         assert!(error("listen = \"0.0.0.0:8600\"").contains("name a token_file"));
         assert!(error("grace = \"soon\"").contains("write a duration such as 500ms"));
         assert!(error("[mqtt]\nembedded = \"127.0.0.1:1\"\nhost = \"b\"").contains("not both"));
+        assert!(
+            error("[mqtt]\nembedded = \"127.0.0.1:0\"\ncert_file = \"c\"\nkey_file = \"k\"").contains("give the port")
+        );
+        assert!(error("[mqtt]\nembedded = \"127.0.0.1:1\"\nca_file = \"c\"").contains("own certificate and key"));
+        assert!(error("[mqtt]\nhost = \"h\"\ncert_file = \"c\"").contains("the certificate's key too"));
         assert!(error("[rollout]\nstages = [50]").contains("the last stage must be 100 percent"));
     }
 }

@@ -7,7 +7,7 @@ use crate::release::Release;
 use driftline_shared::performance::{ONE, Performance};
 use driftline_shared::sketch::Cells;
 use driftline_shared::units::{Name, Seq, Stream, WallMs};
-use driftline_shared::window::Window;
+use driftline_shared::window::{COARSE_SLOTS_MAX, Window};
 use driftline_shared::wire::messages::Gap;
 use driftline_shared::wire::topic::DeviceTopic;
 use driftline_shared::wire::{Frame, Kind, Malformed, pack};
@@ -138,13 +138,19 @@ pub fn fits(window: &Window, release: &Release, now: WallMs) -> Result<(), Refus
     let cells = |cells: &Cells| cells.len();
     let fits = window.sketches.len() == features.len()
         && window.sketches.iter().zip(features).all(|(sketch, f)| sketch.counts().len() == cells(&f.cells))
-        && window.span_ms <= release.schema.window_ms
-        && window.start.0 % u64::from(release.schema.window_ms) + u64::from(window.span_ms)
-            <= u64::from(release.schema.window_ms)
+        && spans_slots(window, release.schema.window_ms)
         && window.correct <= window.labelled
         && (window.embedding.is_none() || release.embedded().is_some())
         && window.performance.as_ref().is_none_or(|performance| counts_fit(performance, window, release));
     if fits { Ok(()) } else { Err(Refusal::Schema) }
+}
+
+/// Whether a window lies in one slot, or is made of some whole ones that a device without room has merged.
+fn spans_slots(window: &Window, window_ms: u32) -> bool {
+    let (from, length) = (window.start.0 % u64::from(window_ms), u64::from(window_ms));
+    let inside = from + u64::from(window.span_ms) <= length;
+    let whole = from == 0 && window.span_ms.is_multiple_of(window_ms) && window.span_ms / window_ms <= COARSE_SLOTS_MAX;
+    inside || whole
 }
 
 /// Whether scores were counted on the release's calibration and classes, and no more of them than there were samples.

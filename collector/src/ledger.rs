@@ -86,8 +86,7 @@ impl Entry {
             }
             self.slide();
         }
-        let lost = if gap.reason == GapReason::Settled { 0 } else { settled };
-        self.lost += lost;
+        self.lost += if is_loss(gap.reason) { settled } else { 0 };
         Some(settled)
     }
 
@@ -96,6 +95,11 @@ impl Entry {
         self.through.0 += u64::from(run);
         self.mask = self.mask.checked_shr(run).unwrap_or(0);
     }
+}
+
+/// Whether numbers that never come took windows with them.
+pub fn is_loss(reason: GapReason) -> bool {
+    matches!(reason, GapReason::Evicted | GapReason::Corrupt)
 }
 
 /// The key of an entry is the device and its stream.
@@ -204,7 +208,9 @@ mod tests {
         let settled = Gap { reason: GapReason::Settled, ..gap(1, 1_000) };
         assert_eq!(e.declare_lost(&settled), Some(1_000));
         assert_eq!((e.through, e.lost), (Seq(1_000), 0));
-        assert_eq!(e.admit(Seq(1_001), 1), Admission::Accepted);
+        let merged = Gap { reason: GapReason::Merged, ..gap(1_001, 1_003) };
+        assert_eq!((e.declare_lost(&merged), e.lost), (Some(3), 0));
+        assert_eq!(e.admit(Seq(1_004), 1), Admission::Accepted);
     }
 
     proptest::proptest! {

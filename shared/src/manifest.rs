@@ -147,7 +147,8 @@ pub fn class_index<'a>(classes: impl IntoIterator<Item = &'a str>, text: &str) -
     classes.into_iter().position(same).and_then(|at| u16::try_from(at).ok())
 }
 
-/// What an application gets when an input lies outside what the model was trained on. What is sketched and reported stays what it was.
+/// What an application gets when an input lies outside what the model was trained on, or the device's own detectors see that inputs have
+/// changed. What is sketched and reported stays what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {
@@ -155,6 +156,8 @@ pub enum Guard {
     Flag,
     /// The last answer to inputs of the known range, with a word about it.
     Hold,
+    /// The answer of the release before, where the device still has it and it has the same classes, with a word about it.
+    Fallback,
 }
 
 /// How far beyond the training data's smallest and largest value an input may lie, as a share of what is between them.
@@ -172,7 +175,7 @@ pub struct Schema {
     pub label: Option<Text<64>>,
     /// Length of a window in event time.
     pub window_ms: u32,
-    /// What happens outside the range of the training data; `None` lets everything pass.
+    /// What happens outside what the training data was like; `None` lets everything pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
 }

@@ -11,6 +11,9 @@ use crate::units::{ReleaseId, WallMs};
 /// Most features, inputs and outputs together, of one model.
 pub const FEATURES_MAX: usize = 256;
 
+/// Most window lengths that one window may span: a device without room for its backlog makes wider windows of it.
+pub const COARSE_SLOTS_MAX: u32 = 64;
+
 /// Samples that did not reach the sketches, by reason. They travel with the window, so that loss is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
 pub struct Refused {

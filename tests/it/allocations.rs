@@ -5,6 +5,7 @@ use driftline_agent::inference::{Model, Outputs};
 use driftline_agent::observe::Profile;
 use driftline_agent::pumps::{Pump, Reading};
 use driftline_agent::slot::{Proof, SlotFile};
+use driftline_agent::spool::Room;
 use driftline_shared::list::List;
 use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs};
 use driftline_tests::allocations::during;
@@ -50,7 +51,7 @@ fn a_sample_allocates_nothing_of_ours() {
         stream: Stream(1),
         window_samples_max: 1_000_000,
         spool_commit_ms: 2_500,
-        spool_frames_max: 100,
+        room: Room::of_frames(100),
         drain: driftline_agent::spool::Drain::Backlog,
         labels_samples_max: 700,
         proof: Proof { trial: 1, commit: 1 },

@@ -75,6 +75,40 @@ fn power_cuts_full_disks_and_clocks_of_1970_lose_nothing_that_was_durable() {
 }
 
 #[test]
+fn devices_with_little_room_widen_their_windows_and_lose_no_sample() {
+    let seeds = std::env::var("DRIFTLINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let mut all = 0;
+    for seed in 0..seeds {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut sim = Sim::new(seed, 3, &V1, Trouble::REMOTE, dir.path());
+        sim.run(90, false);
+        let (merged, evicted) = sim.pressed();
+        sim.finish();
+        assert_eq!(evicted, 0, "seed {seed}");
+        let (taken, stored) = sim.samples();
+        assert_eq!(taken, stored, "seed {seed}");
+        assert_eq!(sim.refused(), serde_json::json!({}), "seed {seed}: nothing is refused");
+        all += merged;
+    }
+    assert!(all > 0, "no spool was ever full: the test would not notice what it should");
+    println!("{seeds} seeds: {all} windows became part of wider ones");
+
+    let mut all = 0;
+    for seed in 0..seeds {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dark = Trouble { heal: 0.002, room: 6 << 10, ..Trouble::DARK };
+        let mut sim = Sim::new(seed, 3, &V1, dark, dir.path()).with_disks();
+        sim.run(90, false);
+        all += sim.pressed().0;
+        sim.finish();
+        let ((taken, stored), durable) = (sim.samples(), sim.durable_samples());
+        assert!(durable <= stored && stored <= taken, "seed {seed}: {durable} durable, {stored} stored, {taken} taken");
+        assert_eq!(sim.refused(), serde_json::json!({}), "seed {seed}: nothing is refused");
+    }
+    assert!(all > 0, "no spool was ever full where power goes");
+}
+
+#[test]
 fn the_same_seed_is_the_same_world() {
     let run = || {
         let dir = tempfile::tempdir().expect("a folder");

@@ -57,16 +57,29 @@ pub struct Trouble {
     pub full: f64,
     /// A device that boots does not know the time; per boot.
     pub no_clock: f64,
+    /// Bytes of windows that a device keeps.
+    pub room: u64,
 }
 
 impl Trouble {
     /// Nothing goes wrong.
-    pub const NONE: Self =
-        Self { cut: 0.0, heal: 1.0, repeat: 0.0, delay_ms: 0, crash: 0.0, power: 0.0, full: 0.0, no_clock: 0.0 };
+    pub const NONE: Self = Self {
+        cut: 0.0,
+        heal: 1.0,
+        repeat: 0.0,
+        delay_ms: 0,
+        crash: 0.0,
+        power: 0.0,
+        full: 0.0,
+        no_clock: 0.0,
+        room: 16 << 20,
+    };
     /// A bad mobile network and a collector that is killed now and then.
     pub const BAD: Self = Self { cut: 0.004, heal: 0.04, repeat: 0.05, delay_ms: 900, crash: 0.002, ..Self::NONE };
     /// The same where power goes too.
     pub const DARK: Self = Self { power: 0.004, full: 0.004, no_clock: 0.3, ..Self::BAD };
+    /// Links that are down for long, on devices that keep little.
+    pub const REMOTE: Self = Self { cut: 0.01, heal: 0.002, room: 6 << 10, ..Self::BAD };
 }
 
 /// A message on its way.
@@ -140,7 +153,7 @@ impl Sim {
             power_cuts: 0,
         };
         for i in 0..devices {
-            sim.nodes.push(node(i, devices, &profile, sim.now()));
+            sim.nodes.push(node(i, devices, trouble.room, &profile, sim.now()));
         }
         sim.command(Command::AddRelease(first.pack()));
         sim
@@ -235,6 +248,12 @@ impl Sim {
         // Every sample of the simulator has a label, sooner or later.
         let merged = models["items"].as_array().into_iter().flatten().filter_map(|m| m["labelled"].as_u64()).sum();
         (agents, merged)
+    }
+
+    /// Windows that became part of wider ones, and that were given up, since each device last started.
+    pub fn pressed(&self) -> (u64, u64) {
+        let ledgers = || self.nodes.iter().map(|n| n.agent.ledger());
+        (ledgers().map(|l| l.windows_merged).sum(), ledgers().map(|l| l.windows_evicted).sum())
     }
 
     /// Tells the collector what every sample so far truly was, also those that it was told of before.
@@ -441,7 +460,7 @@ impl Sim {
                 node.name,
                 self.now_ms
             );
-            let settled = l.windows_acknowledged + l.windows_evicted + l.windows_waiting;
+            let settled = l.windows_acknowledged + l.windows_merged + l.windows_evicted + l.windows_waiting;
             assert_eq!(l.windows_closed, settled, "{} at {} ms", node.name, self.now_ms);
         }
         let c = self.collector.counters();

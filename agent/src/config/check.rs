@@ -81,35 +81,42 @@ impl Checker<'_> {
                     1_000_000,
                 )?,
             },
-            spool_frames_max: self.between(
-                "spool.frames_max",
-                raw.spool.frames_max.unwrap_or(2_000),
-                SPOOL_FRAMES_MIN,
-                SPOOL_FRAMES_MAX,
-            )?,
-            spool_commit_ms: self.between(
-                "spool.commit_ms",
-                raw.spool.commit_ms.unwrap_or(SPOOL_COMMIT_MS),
-                1,
-                SPOOL_COMMIT_MS_MAX,
-            )?,
-            spool_free_mb: self.between(
-                "spool.free_mb",
-                raw.spool.free_mb.unwrap_or(SPOOL_FREE_MB),
-                0,
-                SPOOL_FREE_MB_MAX,
-            )?,
-            drain: match raw.spool.drain.as_deref() {
-                None | Some("backlog") => Drain::Backlog,
-                Some("live") => Drain::Live,
-                Some(other) => return self.wrong("spool.drain", other, "use \"backlog\" or \"live\""),
-            },
+            spool: self.spool(raw.spool)?,
             labels_samples_max: self.between(
                 "labels.samples_max",
                 raw.labels.samples_max.unwrap_or(labels::SAMPLES_DEFAULT),
                 1,
                 labels::SAMPLES_MAX,
             )?,
+        })
+    }
+
+    fn spool(&self, raw: RawSpool) -> Result<SpoolConfig, ConfigError> {
+        let default = SpoolConfig::default();
+        let bytes = |key, kb: Option<u32>, default: u64| match kb {
+            Some(kb) => self.between(key, kb, SPOOL_KB.0, SPOOL_KB.1).map(|kb| u64::from(kb) << 10),
+            None => Ok(default),
+        };
+        let frames = raw.frames_max.unwrap_or(default.room.frames);
+        Ok(SpoolConfig {
+            room: Room {
+                frames: self.between("spool.frames_max", frames, SPOOL_FRAMES_MIN, SPOOL_FRAMES_MAX)?,
+                samples: bytes("spool.samples_kb", raw.samples_kb, default.room.samples)?,
+                truth: bytes("spool.truth_kb", raw.truth_kb, default.room.truth)?,
+                embeddings: bytes("spool.embeddings_kb", raw.embeddings_kb, default.room.embeddings)?,
+            },
+            commit_ms: self.between(
+                "spool.commit_ms",
+                raw.commit_ms.unwrap_or(default.commit_ms),
+                1,
+                SPOOL_COMMIT_MS_MAX,
+            )?,
+            free_mb: self.between("spool.free_mb", raw.free_mb.unwrap_or(default.free_mb), 0, SPOOL_FREE_MB_MAX)?,
+            drain: match raw.drain.as_deref() {
+                None | Some("backlog") => Drain::Backlog,
+                Some("live") => Drain::Live,
+                Some(other) => return self.wrong("spool.drain", other, "use \"backlog\" or \"live\""),
+            },
         })
     }
 

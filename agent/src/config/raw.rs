@@ -92,6 +92,9 @@ pub(super) struct RawTrial {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSpool {
     pub(super) frames_max: Option<u32>,
+    pub(super) samples_kb: Option<u32>,
+    pub(super) truth_kb: Option<u32>,
+    pub(super) embeddings_kb: Option<u32>,
     pub(super) commit_ms: Option<u32>,
     pub(super) free_mb: Option<u32>,
     pub(super) drain: Option<String>,

@@ -21,6 +21,8 @@ use crate::serving::Served;
 use crate::slot::{Action, Proof};
 use crate::source::{SourceError, Wanted};
 use crate::spool::journal::Entry;
+use answer::Before;
+use driftline_shared::manifest::Guard;
 use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -88,7 +90,7 @@ pub async fn start(
     let config = Arc::new(config);
     let (prepared, trial) = (config.clone(), hooks.trial.clone());
     let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared, &trial));
-    let Started { disk, file, active } = prepare.await.map_err(|_| RunError::Thread)??;
+    let Started { disk, file, active, before } = prepare.await.map_err(|_| RunError::Thread)??;
     let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
     let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
     let settings = Settings {
@@ -97,19 +99,20 @@ pub async fn start(
         labels: config.labels.clone(),
         stream: Stream(stream),
         window_samples_max: config.window_samples_max,
-        spool_frames_max: config.spool_frames_max,
-        spool_commit_ms: config.spool_commit_ms / 2,
-        drain: config.drain,
+        room: config.spool.room,
+        spool_commit_ms: config.spool.commit_ms / 2,
+        drain: config.spool.drain,
         labels_samples_max: config.labels_samples_max,
         proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
     };
     let (model, profile) = active.unzip();
+    let before = before.map(Before::of);
     let mut clock = Clock::start();
     let mut agent = Agent::new(clock.now(), settings, file.clone(), profile);
     let dir = config.data_dir.join("spool");
     // Half of the time until windows have a number, half until they are written.
-    let delay = Duration::from_millis(u64::from(config.spool_commit_ms / 2));
-    let free = u64::from(config.spool_free_mb) << 20;
+    let delay = Duration::from_millis(u64::from(config.spool.commit_ms / 2));
+    let free = u64::from(config.spool.free_mb) << 20;
     let opened = tokio::task::spawn_blocking(move || spool_dir::start(&dir, free, Stream(stream), delay)).await;
     let (spool, found) = opened.map_err(|_| RunError::Thread)?.map_err(refused("a thread"))?;
     agent.durable(found.streams);
@@ -140,7 +143,7 @@ pub async fn start(
         agent,
         clock,
         active: model,
-        before: None,
+        before,
         candidate: None,
         trial: false,
         outputs: Vec::new(),
@@ -194,7 +197,8 @@ struct Worker {
     agent: Agent,
     clock: Clock,
     active: Option<Model>,
-    before: Option<Model>,
+    /// The release before: for the way back, and for a guard that falls back to it.
+    before: Option<Before>,
     candidate: Option<Model>,
     /// Whether the candidate sees live samples.
     trial: bool,
@@ -283,14 +287,16 @@ impl Worker {
                 Action::Try => self.trial = true,
                 Action::Switch => {
                     self.trial = false;
-                    self.before = self.active.take();
+                    // What is served still is of the release before.
+                    let served = self.served.borrow().clone();
+                    self.before = self.active.take().zip(served).map(|(model, served)| Before::new(model, &served));
                     self.active = self.candidate.take();
                     self.log_release("answers now");
                     self.serve();
                     self.start_source();
                 }
                 Action::Back => {
-                    self.active = self.before.take();
+                    self.active = self.before.take().map(|before| before.model);
                     self.log_release("answers again");
                     self.serve();
                 }
@@ -299,7 +305,9 @@ impl Worker {
                     self.candidate = None;
                 }
                 Action::Settle => {
-                    self.before = None;
+                    if self.agent.active().is_none_or(|p| p.guard != Some(Guard::Fallback)) {
+                        self.before = None;
+                    }
                     self.log_release("stays");
                     self.job(Job::Tidy);
                 }
@@ -392,7 +400,7 @@ impl Worker {
         match fed {
             Some(Fed::Asked(asked)) => self.asked(asked),
             Some(Fed::Chunk(chunk)) => {
-                self.samples(&chunk, |_, _, _| {});
+                self.samples(&chunk, |_, _, _, _| {});
                 if let Some(feed) = &self.feed {
                     feed.give_back(chunk);
                 }
@@ -463,6 +471,7 @@ impl Worker {
             }
             snapshot.ledger = ledger;
             snapshot.messages_refused = self.agent.messages_refused();
+            snapshot.clock_behind_ms = self.agent.clock_behind_ms();
         });
     }
 

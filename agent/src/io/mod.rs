@@ -7,6 +7,7 @@
 pub mod bundle_dir;
 pub mod clock;
 pub(crate) mod command;
+pub(crate) mod connections;
 pub mod disk;
 pub mod doctor;
 pub mod driver;
@@ -22,6 +23,6 @@ pub mod source;
 pub mod spool_dir;
 pub(crate) mod start;
 pub mod status;
-pub(crate) mod tls;
+pub mod tls;
 pub(crate) mod topic;
 pub mod trial;

@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub connections: u64,
     /// When the last sample came.
     pub last_sample: Option<Instant>,
+    /// By how many milliseconds the clock is behind the collector's, once that has spoken.
+    pub clock_behind_ms: Option<i64>,
 }
 
 impl Counters {
@@ -120,12 +122,13 @@ impl std::fmt::Display for Report {
         let l = &self.ledger;
         write!(
             f,
-            "{} samples taken: {} in windows, {} refused; {} windows closed: {} acknowledged, {} evicted, {} not delivered",
+            "{} samples taken: {} in windows, {} refused; {} windows closed: {} acknowledged, {} merged into wider ones, {} evicted, {} not delivered",
             l.samples_taken,
             l.samples_in_windows,
             l.samples_refused,
             l.windows_closed,
             l.windows_acknowledged,
+            l.windows_merged,
             l.windows_evicted,
             l.windows_waiting
         )

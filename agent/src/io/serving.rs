@@ -3,6 +3,7 @@
 //! A request waits its turn behind at most [`REQUESTS_MAX`] others; the next one is refused at once, the client may try again. One that has waited past
 //! its deadline is dropped unanswered by the model. Requests that do not fit the model are counted as samples that could not be read.
 
+use super::connections::Limited;
 use super::source::Fed;
 use crate::config::Listen;
 use crate::serving::{self, JSON_LENGTH, REQUEST_BYTES_MAX, Refused, Request, Served};
@@ -128,7 +129,7 @@ pub(super) async fn serve(
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("applications can ask the model at http://{address}/v2");
             }
-            axum::serve(listener, router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
         Listen::Unix(path) => {
             // A socket that an earlier start left behind; anything else there stays and is an error.
@@ -139,7 +140,7 @@ pub(super) async fn serve(
             // Group members may ask, others may not.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
             tracing::info!("applications can ask the model at the socket {}", path.display());
-            axum::serve(listener, router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
     }
 }
@@ -250,7 +251,7 @@ fn chunk(request: &Request) -> Chunk {
             id.map(|id| if request.samples == 1 { hash(id.as_bytes()) } else { hash(format!("{id}:{at}").as_bytes()) });
         Known { id, ..Known::default() }
     };
-    Chunk { values: request.values.clone(), rows: (0..request.samples).map(known).collect(), malformed: 0 }
+    Chunk { values: request.values.clone(), rows: (0..request.samples).map(known).collect(), ..Chunk::default() }
 }
 
 fn written(response: serving::Response) -> Response {

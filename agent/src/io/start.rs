@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::inference::{GoldenError, Model, ModelError};
 use crate::observe::Profile;
 use crate::slot::SlotFile;
-use driftline_shared::manifest::Digest;
+use driftline_shared::manifest::{Digest, Guard};
 use std::sync::Arc;
 
 /// A model with what is watched of it.
@@ -77,6 +77,8 @@ pub(crate) struct Started {
     pub disk: Disk,
     pub file: SlotFile,
     pub active: Option<Loaded>,
+    /// The release before, where the active one's guard falls back to it.
+    pub before: Option<Loaded>,
 }
 
 /// Loads a bundle's model and checks it against its golden rows.
@@ -120,9 +122,14 @@ pub(crate) fn prepare(config: &Config, trial: &Trial) -> Result<Started, StartEr
             }
         }
     }
+    let falls_back = active.as_ref().is_some_and(|(_, p)| p.guard == Some(Guard::Fallback));
+    let before = file.previous.filter(|_| falls_back).and_then(|digest| {
+        let loaded = disk.load(digest).map_err(ReleaseError::from).and_then(|bundle| load(&bundle));
+        loaded.inspect_err(|e| tracing::warn!("release {digest} cannot be fallen back to: {e}")).ok()
+    });
     disk.persist(&file)?;
     disk.tidy(&file.kept().collect::<Vec<_>>());
-    Ok(Started { disk, file, active })
+    Ok(Started { disk, file, active, before })
 }
 
 /// Verifies the configured bundle and keeps a copy, so that the operator may replace the original.

@@ -16,6 +16,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Clocks that differ by less are called the same: an acknowledgement takes its time.
+const CLOCK_SAID_MS: i64 = 10_000;
 /// An agent that lives answers within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,26 +48,28 @@ pub struct Status {
     pub samples: [u64; 3],
     /// Seconds since the last sample; `None` before the first.
     pub last_sample_s: Option<u64>,
-    /// Samples of requests that waited too long, or came before there was a model; part of those refused.
+    /// Samples that waited too long, or came before there was a model or when it was too far behind; part of those refused.
     pub late: u64,
     /// Answers outside the known range that were flagged or held.
     pub guarded: u64,
     /// Microseconds within which half and 99 % of the samples were answered.
     pub latency_us: Option<[u64; 2]>,
-    /// Windows closed, acknowledged, evicted, waiting.
-    pub windows: [u64; 4],
+    /// Windows closed, acknowledged, merged into wider ones, evicted, waiting.
+    pub windows: [u64; 5],
+    /// Milliseconds by which the clock is behind the collector's; `None` until that has acknowledged something.
+    pub clock_behind_ms: Option<i64>,
     /// Messages that were no use: unknown topic, malformed, foreign acknowledgement.
     pub messages_refused: [u64; 3],
 }
 
 /// Where the socket is.
-pub fn path(config: &Config) -> PathBuf {
-    config.data_dir.join("status.sock")
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("status.sock")
 }
 
 /// Answers until the agent ends. That nothing can be asked is no reason not to run.
 pub async fn serve(config: Arc<Config>, counters: Arc<Counters>) {
-    let path = path(&config);
+    let path = path(&config.data_dir);
     // The directory is locked: what is there, an earlier start left behind.
     let _ = std::fs::remove_file(&path);
     let bound = tokio::net::UnixListener::bind(&path).and_then(|listener| {
@@ -109,7 +113,8 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         late: count(&counters.late),
         guarded: count(&counters.guarded),
         latency_us: latency(0.5).zip(latency(0.99)).map(|(half, most)| [half, most]),
-        windows: [l.windows_closed, l.windows_acknowledged, l.windows_evicted, l.windows_waiting],
+        windows: [l.windows_closed, l.windows_acknowledged, l.windows_merged, l.windows_evicted, l.windows_waiting],
+        clock_behind_ms: snapshot.clock_behind_ms,
         messages_refused: [refused.topic, refused.malformed, refused.acknowledgement],
     }
 }
@@ -138,7 +143,7 @@ fn duration(seconds: u64) -> String {
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [taken, in_windows, refused] = self.samples;
-        let [closed, acknowledged, evicted, waiting] = self.windows;
+        let [closed, acknowledged, merged, evicted, waiting] = self.windows;
         writeln!(
             f,
             "{} of fleet {}, running for {}, version {}",
@@ -165,8 +170,19 @@ impl std::fmt::Display for Status {
         )?;
         writeln!(
             f,
-            "Windows:  {closed} closed: {acknowledged} with the collector, {evicted} given up, {waiting} waiting"
+            "Windows:  {closed} closed: {acknowledged} with the collector, {merged} merged into wider ones, {evicted} given up, {waiting} waiting"
         )?;
+        match self.clock_behind_ms {
+            None => writeln!(f, "Clock:    not yet compared with the collector's")?,
+            Some(ms) if ms.abs() < CLOCK_SAID_MS => writeln!(f, "Clock:    that of the collector")?,
+            Some(ms) => {
+                let (apart, way) = (duration(ms.unsigned_abs() / 1_000), if ms > 0 { "behind" } else { "ahead of" });
+                writeln!(
+                    f,
+                    "Clock:    {apart} {way} the collector's, which dates the windows; set it, or run a time service"
+                )?;
+            }
+        }
         let link = if self.connected { "connected" } else { "not connected" };
         write!(
             f,
@@ -200,11 +216,13 @@ mod tests {
             late: 0,
             guarded: 0,
             latency_us: Some([4, 16]),
-            windows: [3, 2, 0, 1],
+            windows: [3, 2, 0, 0, 1],
+            clock_behind_ms: Some(90_000),
             messages_refused: [0; 3],
         };
         let text = status.to_string();
         assert!(text.starts_with("pump-1 of fleet test, running for 2 h, version 0.1.0\nModel:    pump v1 (1f2e); half of the answers within 4 µs"));
+        assert!(text.contains("Clock:    90 s behind the collector's"), "{text}");
         assert!(text.ends_with("connected to mqtt.plant:1883 for 5 min, 2 connections"), "{text}");
         let again: Status = serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap();
         assert_eq!(again, status);

@@ -1,4 +1,4 @@
-//! TLS to the broker: the certificate authority that the broker must be signed by, and this device's own certificate.
+//! TLS to a broker: the certificate authority that it must be signed by, and one's own certificate.
 
 use crate::config::TlsConfig;
 use rustls::ClientConfig;
@@ -31,7 +31,7 @@ pub enum TlsError {
 }
 
 /// Reads the files; done anew for every connection, so that renewed certificates need no restart.
-pub(crate) fn client(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates(&config.ca_file, "the authority's certificates")?);
     if added == 0 {
@@ -43,9 +43,8 @@ pub(crate) fn client(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> 
         .map_err(|e| wrong(&config.ca_file, &e.to_string(), "the authority's certificates"))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &config.own else { return Ok(Arc::new(builder.with_no_client_auth())) };
-    let chain = certificates(certificate, "this device's certificate")?;
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e.to_string(), "this device's private key"))?;
+    let chain = certificates(certificate, "the certificate")?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e.to_string(), "the private key"))?;
     let config = builder.with_client_auth_cert(chain, private);
     config.map(Arc::new).map_err(|e| TlsError::Pair { path: certificate.display().to_string(), reason: e.to_string() })
 }

@@ -1,7 +1,6 @@
 //! Samples from a topic of a broker on the device or nearby: each message is a JSON object, or a list of them.
 //!
-//! A message that finds the model too far behind is dropped and counted with those that cannot be read: a broker that had to wait
-//! would end the connection. The connection is made again for as long as the agent runs.
+//! A message that finds the model too far behind is dropped and counted as late: a broker that had to wait would end the connection. The connection is made again for as long as the agent runs.
 
 use super::source::{Fed, log_malformed};
 use crate::source::{Chunk, RowError, Wanted, members};
@@ -45,9 +44,8 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
                     let chunk = read(&message.payload, wanted, &mut malformed);
                     let rows = (chunk.rows.len() + chunk.malformed as usize) as u32;
                     if full.try_send(Fed::Chunk(chunk)).is_err() {
-                        malformed += u64::from(rows);
                         tracing::debug!("{rows} samples of {topic} are dropped: the model is behind");
-                        let lost = Chunk { malformed: rows, ..Chunk::default() };
+                        let lost = Chunk { malformed: rows, late: rows, ..Chunk::default() };
                         // Counted as soon as there is room: the count is small, and the broker is read on after it.
                         if full.send(Fed::Chunk(lost)).await.is_err() {
                             return;

@@ -3,8 +3,8 @@
 //! Every start has a stream of its own, so no number is ever given twice, whatever of the last start was lost. A stream is a row of
 //! append-only segments `<stream>-<index>.seg` ([`super::record`]) and a cursor `<stream>.ack`, the number up to which the collector has
 //! stored everything. A batch of frames is one write and one sync. Nothing is ever cut or written over; a segment is removed once every
-//! record in it is acknowledged and the cursor that says so is on the disk, or once a gap that covers all of its numbers is: what the
-//! spool has evicted takes no room.
+//! record in it is acknowledged and the cursor that says so is on the disk, or once later records that cover its numbers are: what the
+//! spool has merged or evicted takes no room.
 //!
 //! When a write fails the segment is left as it is, and what was to be written waits and goes to a new segment at the next try.
 
@@ -24,8 +24,6 @@ pub const PENDING_MAX: usize = 50_000;
 /// Files of a directory that are looked at.
 const FILES_MAX: usize = 10_000;
 const CURSOR_BYTES: usize = 20;
-/// Lowest and highest number of a segment without records.
-const NO_NUMBERS: (u64, u64) = (u64::MAX, 0);
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The disk, as far as the spool needs it: one directory.
@@ -81,8 +79,10 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Segments on the disk with the lowest and highest number in each, by index.
-    segments: BTreeMap<u32, (u64, u64)>,
+    /// Segments on the disk by index, with how many of their records still count.
+    segments: BTreeMap<u32, usize>,
+    /// The records that count, by their first number: their last number and their segment.
+    records: BTreeMap<u64, (u64, u32)>,
     /// What the cursor on the disk says.
     cursor: u64,
     acknowledged: u64,
@@ -135,6 +135,37 @@ fn parse_cursor(stream: Stream, bytes: &[u8]) -> Option<u64> {
     (bytes == cursor_bytes(stream, through)).then_some(through)
 }
 
+impl Line {
+    /// A record stands in a segment, and counts instead of those whose numbers it covers.
+    fn place(&mut self, lo: u64, hi: u64, index: u32) {
+        *self.segments.entry(index).or_default() += 1;
+        let covered: Vec<u64> =
+            self.records.range(lo..=hi).filter(|(_, (last, _))| *last <= hi).map(|(lo, _)| *lo).collect();
+        covered.into_iter().for_each(|lo| self.no_longer_counts(lo));
+        if let Some((_, before)) = self.records.insert(lo, (hi, index)) {
+            self.uncount(before);
+        }
+    }
+
+    /// What is acknowledged counts no more.
+    fn settle(&mut self) {
+        while let Some((lo, _)) = self.records.first_key_value().filter(|(_, (hi, _))| *hi <= self.acknowledged) {
+            let lo = *lo;
+            self.no_longer_counts(lo);
+        }
+    }
+
+    fn no_longer_counts(&mut self, lo: u64) {
+        if let Some((_, index)) = self.records.remove(&lo) {
+            self.uncount(index);
+        }
+    }
+
+    fn uncount(&mut self, index: u32) {
+        self.segments.entry(index).and_modify(|records| *records = records.saturating_sub(1));
+    }
+}
+
 impl<F: Files> Journal<F> {
     /// Reads what earlier starts left. Damage never stops a start; a directory that cannot be listed is an empty one, and writing to
     /// it will say why.
@@ -167,17 +198,19 @@ impl<F: Files> Journal<F> {
                         Ok((of, segment)) if of == stream => {
                             found.corrupt += segment.corrupt;
                             found.torn += u32::from(segment.torn);
-                            let numbers = segment.records.iter().fold(NO_NUMBERS, |all, r| (all.0.min(r.lo), all.1.max(r.hi)));
-                            line.segments.insert(index, numbers);
+                            line.segments.insert(index, 0);
                             let kept = records.entry(stream).or_default();
                             for record in segment.records {
-                                kept.retain(|_, known| known.lo < record.lo || known.hi > record.hi);
+                                line.place(record.lo, record.hi, index);
+                                let covered: Vec<u64> =
+                                    kept.range(record.lo..=record.hi).filter(|(_, known)| known.hi <= record.hi).map(|(lo, _)| *lo).collect();
+                                covered.iter().for_each(|lo| drop(kept.remove(lo)));
                                 kept.insert(record.lo, record);
                             }
                         }
                         Err(NoSegment::Torn) => {
                             found.torn += 1;
-                            line.segments.insert(index, NO_NUMBERS);
+                            line.segments.insert(index, 0);
                         }
                         Err(NoSegment::Newer) => found.strange.push(format!(
                             "{name} was written by a later version of the agent: it is left alone, update the agent to deliver it"
@@ -230,6 +263,13 @@ impl<F: Files> Journal<F> {
                 Entry::Keep(stream, record) => *stream != stored || record.hi > through,
                 Entry::Stored(stream, earlier) => *stream != stored || *earlier > through,
             });
+        }
+        if let Entry::Keep(stream, wide) = &entry
+            && (wide.lo < wide.hi || wide.windows == 0)
+        {
+            // What it covers need not be written first.
+            let covers = |record: &Record| wide.lo <= record.lo && record.hi <= wide.hi;
+            self.pending.retain(|entry| !matches!(entry, Entry::Keep(of, record) if of == stream && covers(record)));
         }
         if self.pending.len() >= PENDING_MAX {
             self.unsaved += u64::from(matches!(self.pending.pop_front(), Some(Entry::Keep(..))));
@@ -290,7 +330,7 @@ impl<F: Files> Journal<F> {
         if size == 0 {
             self.scratch.extend(record::head(self.live));
         }
-        let (mut numbers, mut taken, mut gaps) = (NO_NUMBERS, 0, Vec::new());
+        let (mut taken, mut placed) = (0, Vec::new());
         for entry in &self.pending {
             if size + self.scratch.len() >= self.segment_bytes {
                 break;
@@ -300,15 +340,12 @@ impl<F: Files> Journal<F> {
                 && *stream == self.live
             {
                 record.write(&mut self.scratch);
-                numbers = (numbers.0.min(record.lo), numbers.1.max(record.hi));
-                gaps.extend((record.windows == 0).then_some((record.lo, record.hi)));
+                placed.push((record.lo, record.hi));
             }
         }
         let name = segment_name(self.live, index);
         // Whatever happens now, the file may be there with some of it.
-        let line = self.lines.entry(self.live).or_default();
-        let known = line.segments.entry(index).or_insert(NO_NUMBERS);
-        *known = (known.0.min(numbers.0), known.1.max(numbers.1));
+        self.lines.entry(self.live).or_default().segments.entry(index).or_default();
         self.files.append(&name, &self.scratch)?;
         self.files.sync(&name)?;
         if size == 0 {
@@ -320,29 +357,19 @@ impl<F: Files> Journal<F> {
         let written: Vec<Entry> = self.pending.drain(..taken).collect();
         let stored = written.into_iter().filter(|entry| matches!(entry, Entry::Stored(..)));
         stored.for_each(|entry| self.pending.push_back(entry));
-        for (lo, hi) in gaps {
-            let covered = |(i, known): &(&u32, &(u64, u64))| **i != index && lo <= known.0 && known.1 <= hi;
-            let line = self.lines.entry(self.live).or_default();
-            let covered: Vec<u32> = line.segments.iter().filter(covered).map(|(i, _)| *i).collect();
-            for covered in covered {
-                self.files.remove(&segment_name(self.live, covered))?;
-                self.lines.entry(self.live).or_default().segments.remove(&covered);
-            }
-        }
+        let line = self.lines.entry(self.live).or_default();
+        placed.into_iter().for_each(|(lo, hi)| line.place(lo, hi, index));
         Ok(())
     }
 
     /// Writes the cursor and removes segments when it is time.
     fn let_go(&mut self, stream: Stream) -> io::Result<()> {
-        let Some(line) = self.lines.get(&stream) else { return Ok(()) };
+        let Some(line) = self.lines.get_mut(&stream) else { return Ok(()) };
+        line.settle();
         let open = self.open.filter(|_| stream == self.live).map(|(index, _)| index);
         let acknowledged = line.acknowledged;
-        let done: Vec<u32> = line
-            .segments
-            .iter()
-            .filter(|(i, (_, hi))| *hi <= acknowledged && Some(**i) != open)
-            .map(|(i, _)| *i)
-            .collect();
+        let done = line.segments.iter().filter(|(index, records)| **records == 0 && Some(**index) != open);
+        let done: Vec<u32> = done.map(|(index, _)| *index).collect();
         if acknowledged > line.cursor && (!done.is_empty() || acknowledged - line.cursor >= CURSOR_EVERY) {
             self.write_cursor(stream)?;
         }
@@ -387,6 +414,7 @@ impl<F: Files> Journal<F> {
 #[cfg(test)]
 mod tests {
     use super::super::fault::{FaultFs, Op};
+    use super::super::record::Class;
     use super::*;
     use driftline_shared::random::Random;
     use driftline_shared::units::WallMs;
@@ -394,7 +422,13 @@ mod tests {
 
     fn record(n: u64) -> Record {
         let bytes = (0..200 + n % 300).map(|i| (i * 31 + n) as u8).collect::<Vec<_>>();
-        Record { lo: n, hi: n, windows: 1, closed: WallMs(n), bytes: bytes.into() }
+        Record { lo: n, hi: n, class: Class::Samples, windows: 1, dated: true, closed: WallMs(n), bytes: bytes.into() }
+    }
+
+    /// What the spool makes of frame `n` and the one after it.
+    fn merged(n: u64) -> Record {
+        let bytes = [&record(n).bytes[..], &record(n + 1).bytes[..]].concat();
+        Record { lo: n, hi: n + 1, windows: 2, bytes: bytes.into(), ..record(n + 1) }
     }
 
     /// With segments of about ten records.
@@ -405,7 +439,13 @@ mod tests {
     }
 
     fn left(found: &Found) -> BTreeSet<(u64, u64)> {
-        found.streams.iter().flat_map(|s| s.records.iter().map(|r| (s.stream.0, r.lo))).collect()
+        let numbers = |s: &Recovered| -> Vec<(u64, u64)> {
+            s.records.iter().flat_map(|r| (r.lo..=r.hi).map(|n| (s.stream.0, n))).collect()
+        };
+        let all: Vec<_> = found.streams.iter().flat_map(numbers).collect();
+        let left: BTreeSet<_> = all.iter().copied().collect();
+        assert_eq!(left.len(), all.len(), "nothing comes back twice");
+        left
     }
 
     /// What was promised, by length of the log of operations.
@@ -424,14 +464,24 @@ mod tests {
             let (mut journal, found) = open(sink.clone(), start);
             let mut old: Vec<(u64, u64)> = left(&found).into_iter().collect();
             next = 1;
-            let mut acknowledged = 0;
+            let (mut acknowledged, mut wide) = (0, BTreeSet::new());
             for _ in 0..12 {
                 let many = 1 + random.bits() % 40;
                 let kept: Vec<u64> = (next..next + many).collect();
                 next += many;
                 kept.iter().for_each(|&n| journal.take(Entry::Keep(Stream(start), record(n))));
+                // Of the same commit, or of an earlier one.
+                let pairs = (acknowledged + 1..next - 1).step_by(2).filter(|n| !wide.contains(n) && n % 3 == 0);
+                for n in pairs.take(5).collect::<Vec<_>>() {
+                    wide.insert(n);
+                    wide.insert(n + 1);
+                    journal.take(Entry::Keep(Stream(start), merged(n)));
+                }
                 if random.unit() < 0.5 && acknowledged < next - 1 {
                     let through = acknowledged + 1 + random.bits() % (next - 1 - acknowledged);
+                    // A frame is acknowledged whole.
+                    let through =
+                        if wide.contains(&through) && wide.contains(&(through + 1)) { next - 1 } else { through };
                     journal.take(Entry::Stored(Stream(start), through));
                     // The collector knows from now on, whatever becomes of our disk.
                     let at = sink.log().len();
@@ -467,7 +517,8 @@ mod tests {
             );
         }
         for recovered in found.streams.iter().flat_map(|s| &s.records) {
-            assert_eq!(*recovered, record(recovered.lo), "seed {seed}, {at} operations: never written");
+            let written = if recovered.lo < recovered.hi { merged(recovered.lo) } else { record(recovered.lo) };
+            assert_eq!(*recovered, written, "seed {seed}, {at} operations: never written");
         }
     }
 
@@ -548,6 +599,27 @@ mod tests {
         let numbers: Vec<(u64, u64)> = found.streams[0].records.iter().map(|r| (r.lo, r.hi)).collect();
         assert_eq!(numbers[0], (1, 1_900));
         assert_eq!(numbers[1..], (1_901..=2_000).map(|n| (n, n)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_merged_takes_no_room() {
+        let sink = FaultFs::default();
+        let (mut journal, _) = open(sink.clone(), 1);
+        for n in 1..=400u64 {
+            journal.take(Entry::Keep(Stream(1), record(n)));
+            journal.commit().expect("a sound disk");
+        }
+        let before = sink.clone().list().expect("a listing").len();
+        for n in (1..400).step_by(2) {
+            let wide = Record { lo: n, hi: n + 1, windows: 2, ..record(n + 1) };
+            journal.take(Entry::Keep(Stream(1), wide));
+            journal.commit().expect("a sound disk");
+        }
+        let after = sink.clone().list().expect("a listing").len();
+        assert!(after <= before / 2 + 2, "{after} segments for half of what took {before}");
+        let (_, found) = open(sink, 2);
+        let numbers: Vec<(u64, u64)> = found.streams[0].records.iter().map(|r| (r.lo, r.hi)).collect();
+        assert_eq!(numbers, (1..400).step_by(2).map(|n| (n, n + 1)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //! | 2 | [`MARK`] |
 //! | 4 | length of the payload |
 //! | 4 | CRC-32C of everything after it |
-//! | 1 | class: 0 windows, 1 a gap |
-//! | 1 | 0, kept for what the clock is worth |
+//! | 1 | [`Class`] |
+//! | 1 | bit 0: the clock had been compared with the collector's when it was closed |
 //! | 2 | windows in it |
-//! | 8, 8 | first and last number |
+//! | 8, 8 | first and last number; of windows more than one when the frames of the others were merged into it |
 //! | 8 | when it was closed, in milliseconds since 1970 |
 //! | | the frame, as it is sent |
 //!
@@ -19,6 +19,7 @@
 use bytes::Bytes;
 use crc::{CRC_32_ISCSI, Crc};
 use driftline_shared::units::{Stream, WallMs};
+use driftline_shared::window::Window;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 
 /// Begins every segment; the last byte is the version.
@@ -34,15 +35,59 @@ const CHECKED: usize = 10;
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
+/// What a frame carries; frames of one class share a budget. In the order in which they give way when a spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Class {
+    /// How inputs lie together: large, and the next one says the same of later samples.
+    Embedding,
+    /// Windows of samples.
+    Samples,
+    /// Truth that came late: small, and nobody tells it again.
+    Truth,
+    /// Numbers that never come.
+    Gap,
+}
+
+impl Class {
+    /// Classes with a budget.
+    pub const BUDGETED: [Self; 3] = [Self::Embedding, Self::Samples, Self::Truth];
+
+    /// What a window carries.
+    pub fn of(window: &Window) -> Self {
+        if window.is_labels_only() {
+            Self::Truth
+        } else if window.is_embedding_only() {
+            Self::Embedding
+        } else {
+            Self::Samples
+        }
+    }
+
+    /// A class of a later version is treated like windows.
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Embedding,
+            2 => Self::Truth,
+            3 => Self::Gap,
+            _ => Self::Samples,
+        }
+    }
+}
+
 /// A frame and what is to be known of it without decoding it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// First number.
     pub lo: u64,
-    /// Last number; larger than the first only for gaps.
+    /// Last number, which is the frame's; larger than the first for gaps and where the frames before were merged into it.
     pub hi: u64,
+    /// What it carries.
+    pub class: Class,
     /// Windows in it; none for a gap.
     pub windows: u16,
+    /// Whether the clock had been compared with the collector's.
+    pub dated: bool,
     /// When it was closed.
     pub closed: WallMs,
     /// The frame.
@@ -88,7 +133,7 @@ impl Record {
         to.extend(MARK);
         to.extend((self.bytes.len() as u32).to_le_bytes());
         to.extend([0; 4]);
-        to.extend([u8::from(self.windows == 0), 0]);
+        to.extend([self.class as u8, u8::from(self.dated)]);
         to.extend(self.windows.to_le_bytes());
         to.extend(self.lo.to_le_bytes());
         to.extend(self.hi.to_le_bytes());
@@ -114,7 +159,8 @@ impl Record {
         let (lo, hi) = (number(14)?, number(22)?);
         let windows = u16::from_le_bytes([head[12], head[13]]);
         let bytes = Bytes::copy_from_slice(&from[RECORD_BYTES..end]);
-        (lo > 0 && lo <= hi).then_some((Self { lo, hi, windows, closed: WallMs(number(30)?), bytes }, end))
+        let (class, dated, closed) = (Class::from_byte(head[10]), head[11] & 1 != 0, WallMs(number(30)?));
+        (lo > 0 && lo <= hi).then_some((Self { lo, hi, class, windows, dated, closed, bytes }, end))
     }
 }
 
@@ -157,7 +203,8 @@ mod tests {
 
     fn record(n: u64, len: usize) -> Record {
         let bytes = (0..len).map(|i| (i as u64 * 31 + n) as u8).collect::<Vec<_>>();
-        Record { lo: n, hi: n, windows: 3, closed: WallMs(1_795_000_000_000 + n), bytes: bytes.into() }
+        let (class, closed) = (Class::from_byte(n as u8 % 5), WallMs(1_795_000_000_000 + n));
+        Record { lo: n, hi: n, class, windows: 3, dated: n % 3 == 0, closed, bytes: bytes.into() }
     }
 
     fn segment(records: &[Record]) -> Vec<u8> {

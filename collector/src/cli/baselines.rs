@@ -100,7 +100,8 @@ fn guard(text: &str) -> Result<Guard, String> {
     match text {
         "flag" => Ok(Guard::Flag),
         "hold" => Ok(Guard::Hold),
-        _ => Err("use flag or hold".into()),
+        "fallback" => Ok(Guard::Fallback),
+        _ => Err("use flag, hold or fallback".into()),
     }
 }
 

@@ -12,11 +12,10 @@ use super::serve::log;
 use super::table::Table;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
-use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, TrialConfig};
+use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, SpoolConfig, TrialConfig};
 use driftline_agent::io::driver;
 use driftline_agent::io::report::Hooks;
 use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
-use driftline_agent::spool::Drain;
 use driftline_collector::baseline::Options;
 use driftline_collector::config::{Config, Mqtt};
 use driftline_collector::io::{self, Ready};
@@ -138,7 +137,7 @@ fn collector_config(args: &Args, home: &Path) -> anyhow::Result<Config> {
     config.listen = args.listen;
     config.check("--listen")?;
     config.data_dir = home.join("collector");
-    config.mqtt = Mqtt::Embedded(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.mqtt = Mqtt::Embedded { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tls: None };
     config.settings.rollout.soak_ms = SOAK_MS;
     config.settings.rollout.timeout_ms = 60_000;
     Ok(config)
@@ -171,11 +170,8 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         },
         window_samples_max: driftline_agent::config::SAMPLES_PER_WINDOW_MAX,
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
-        spool_free_mb: 16,
-        drain: Drain::default(),
         labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
-        spool_frames_max: 2_000,
-        spool_commit_ms: 5_000,
+        spool: SpoolConfig::default(),
     }
 }
 

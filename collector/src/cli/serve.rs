@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -69,11 +71,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Starts logging to standard error; `DRIFTLINE_LOG` overrides the filter.
 pub fn log(default: &str) {
-    let filter = EnvFilter::try_from_env("DRIFTLINE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let asked = std::env::var("DRIFTLINE_LOG").ok().and_then(|text| text.parse().ok());
+    let filter =
+        asked.or_else(|| default.parse().ok()).unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let layer = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
+        .with_writer(std::io::stderr);
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
 }

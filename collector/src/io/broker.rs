@@ -2,16 +2,18 @@
 //!
 //! A device may publish on its own topics and read its own commands, labels and the host's state; nothing else, its last will included. A
 //! client whose id begins with [`LABELLER`] is a tool of the operator: it may publish labels for any device, and nothing else. The
-//! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. Leaves out TLS and passwords
-//! (a later issue): whoever can reach the listener may name itself as a device, which is why it binds to loopback by default.
+//! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. With certificates it speaks TLS and, given an
+//! authority, lets in only devices with a certificate of it; mqtt5 does not say which certificate that was, so that one device could still use
+//! the name of another. Leaves out passwords: without certificates it belongs on loopback, where it binds by default.
 
 use super::transport::{Incoming, Outgoing};
+use crate::config::BrokerTls;
 use bytes::Bytes;
 use driftline_shared::units::Name;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use mqtt5::QoS;
-use mqtt5::broker::config::StorageConfig;
+use mqtt5::broker::config::{StorageConfig, TlsConfig};
 use mqtt5::broker::{
     AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
     ClientPublishEvent, MqttBroker, PublishAction, StorageBackendType,
@@ -50,6 +52,8 @@ type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Config {
     /// Address to bind; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Certificates, for TLS.
+    pub tls: Option<BrokerTls>,
     /// The fleet whose topics there are.
     pub fleet: Name,
 }
@@ -84,8 +88,7 @@ pub async fn run(
     let hook = Arc::new(Hook { incoming, wills });
     let rights = Arc::new(Rights { host: HostTopic(&config.fleet).to_string(), fleet: config.fleet.clone() });
     let bind = |e: mqtt5::MqttError| BrokerError::Bind { listen: config.listen, reason: e.to_string() };
-    let mut broker =
-        MqttBroker::with_config(limits(config.listen, hook)).await.map_err(bind)?.with_auth_provider(rights);
+    let mut broker = MqttBroker::with_config(limits(&config, hook)).await.map_err(bind)?.with_auth_provider(rights);
     let router = broker.router();
     let stop = broker.shutdown_handle();
     let address = broker.local_addr().unwrap_or(config.listen);
@@ -121,14 +124,14 @@ pub async fn run(
 }
 
 /// mqtt5 with every default that is wide open made narrow.
-fn limits(listen: SocketAddr, hook: Arc<Hook>) -> BrokerConfig {
+fn limits(at: &Config, hook: Arc<Hook>) -> BrokerConfig {
     let storage = StorageConfig::new()
         .with_backend(StorageBackendType::Memory)
         .with_persistence(false)
         .with_max_queued_messages_per_client(QUEUED_MAX)
         .with_max_queued_bytes_per_client(QUEUED_BYTES_MAX);
     let mut config = BrokerConfig::new()
-        .with_bind_addresses(vec![listen])
+        .with_bind_addresses(if at.tls.is_none() { vec![at.listen] } else { Vec::new() })
         .with_max_clients(CLIENTS_MAX)
         .with_max_packet_size(FRAME_BYTES_MAX + PACKET_OVERHEAD)
         .with_maximum_qos(1)
@@ -139,6 +142,13 @@ fn limits(listen: SocketAddr, hook: Arc<Hook>) -> BrokerConfig {
         .with_session_expiry(std::time::Duration::from_secs(3600))
         .with_storage(storage)
         .with_event_handler(hook);
+    if let Some(BrokerTls { cert_file, key_file, ca_file }) = &at.tls {
+        let mut tls = TlsConfig::new(cert_file.clone(), key_file.clone())
+            .with_bind_addresses(vec![at.listen])
+            .with_require_client_cert(ca_file.is_some());
+        tls.ca_file.clone_from(ca_file);
+        config = config.with_tls(tls);
+    }
     config.wildcard_subscription_available = false;
     config.shared_subscription_available = false;
     config

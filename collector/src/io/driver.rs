@@ -288,6 +288,8 @@ fn metrics(core: &Collector, hub: &Hub) -> String {
     counter("frames_duplicate_total", "Frames that were stored before.", c.frames_duplicate);
     counter("frames_refused_total", "Frames refused.", c.frames_refused);
     counter("frames_lost_total", "Frames that devices declared lost.", c.frames_lost);
+    counter("frames_corrupt_total", "Frames among them that were damaged on a device's disk.", c.frames_corrupt);
+    counter("frames_merged_total", "Frames that devices without room merged into wider ones.", c.frames_merged);
     counter("windows_total", "Windows merged.", c.windows);
     text += "# HELP driftline_refused_total Frames, windows and messages refused, by reason.\n# TYPE driftline_refused_total counter\n";
     for (reason, n) in &c.refused {

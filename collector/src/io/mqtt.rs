@@ -5,6 +5,8 @@
 //! collector. A client lives for one connection (see the agent's link for why).
 
 use super::transport::{Incoming, Outgoing};
+use driftline_agent::config::TlsConfig;
+use driftline_agent::io::tls;
 use driftline_shared::units::Name;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::topic::{HostTopic, Leaf};
@@ -13,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Filter, LastWill, Packet, Publish, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::{TlsConfiguration, Transport};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +57,8 @@ pub struct Config {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Secret>,
+    /// Certificates, when the broker wants TLS.
+    pub tls: Option<TlsConfig>,
     /// The fleet whose topics are read.
     pub fleet: Name,
     /// What the broker says on the host topic when this connection breaks.
@@ -95,7 +100,7 @@ async fn connection(
     outgoing: &mut mpsc::Receiver<Outgoing>,
     retained: &mut Vec<Outgoing>,
 ) -> Result<(), String> {
-    let (client, mut broker) = AsyncClient::new(options(config), REQUESTS_MAX);
+    let (client, mut broker) = AsyncClient::new(options(config)?, REQUESTS_MAX);
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, subscribed(config, &client, &mut broker));
     connected.await.map_err(|_| "it does not answer".to_owned())??;
     tracing::info!(broker = format!("{}:{}", config.host, config.port), "connected to the MQTT broker");
@@ -182,7 +187,7 @@ fn try_publish(client: &AsyncClient, message: Outgoing) -> Option<Outgoing> {
     sent.is_err().then_some(message)
 }
 
-fn options(config: &Config) -> MqttOptions {
+fn options(config: &Config) -> Result<MqttOptions, String> {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_keep_alive(KEEP_ALIVE);
     options.set_clean_start(true);
@@ -195,5 +200,9 @@ fn options(config: &Config) -> MqttOptions {
     }
     let host = HostTopic(&config.fleet).to_string();
     options.set_last_will(LastWill::new(host, config.will.clone(), QoS::AtLeastOnce, true, None));
-    options
+    if let Some(tls) = &config.tls {
+        let tls = tls::client(tls).map_err(|e| e.to_string())?;
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
+    }
+    Ok(options)
 }

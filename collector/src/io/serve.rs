@@ -7,6 +7,7 @@ use super::store::{Store, StoreError};
 use super::transport::{INCOMING_MAX, OUTGOING_MAX};
 use super::{broker, mqtt};
 use crate::config::{Config, Mqtt};
+use driftline_agent::io::tls::{self, TlsError};
 use driftline_shared::wire::messages::Host;
 use driftline_shared::wire::{self, Kind};
 use std::future::Future;
@@ -48,6 +49,9 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Certificates for the broker.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A secret's file.
     #[error("{path} cannot be read ({source}); it should hold one line")]
     Secret {
@@ -96,9 +100,9 @@ pub async fn serve(
 
     let fleet = config.settings.fleet.clone();
     let (mut broker, mqtt_address) = match &config.mqtt {
-        Mqtt::Embedded(listen) => {
+        Mqtt::Embedded { listen, tls } => {
             let (bound, address) = oneshot::channel();
-            let settings = broker::Config { listen: *listen, fleet };
+            let settings = broker::Config { listen: *listen, tls: tls.clone(), fleet };
             // The broker ends when the driver has said its last word and dropped its sender.
             let task = tokio::spawn(broker::run(settings, incoming, to_broker, bound, std::future::pending()));
             match address.await {
@@ -114,7 +118,9 @@ pub async fn serve(
                 }
             }
         }
-        Mqtt::External { host, port, username, password_file } => {
+        Mqtt::External { host, port, username, password_file, tls } => {
+            // A mistake in the files is told now; later they are read anew for every connection.
+            tls.as_ref().map(tls::client).transpose()?;
             let password = password_file.as_deref().map(secret).transpose()?.map(mqtt::Secret);
             let settings = mqtt::Config {
                 host: host.clone(),
@@ -122,6 +128,7 @@ pub async fn serve(
                 client_id: format!("driftline-collector-{epoch:08x}"),
                 username: username.clone(),
                 password,
+                tls: tls.clone(),
                 fleet,
                 will: farewell(),
             };

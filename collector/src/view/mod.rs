@@ -79,6 +79,8 @@ pub fn health(core: &Collector) -> Value {
         "frames_duplicate": c.frames_duplicate,
         "frames_refused": c.frames_refused,
         "frames_lost": c.frames_lost,
+        "frames_corrupt": c.frames_corrupt,
+        "frames_merged": c.frames_merged,
         "refused": refused,
         "labels": {
             "waiting": core.labels.waiting(), "counted": c.truth.counted, "repeated": c.truth.repeated,

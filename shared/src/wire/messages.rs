@@ -38,7 +38,7 @@ pub struct Birth {
     pub ledger: Ledger,
 }
 
-/// A device's own account. Holds at every moment: `taken = in windows + refused`, `closed = acknowledged + evicted + waiting`.
+/// A device's own account. Holds at every moment: `taken = in windows + refused`, `closed = acknowledged + merged + evicted + waiting`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Ledger {
     /// Samples that sources handed over.
@@ -51,6 +51,8 @@ pub struct Ledger {
     pub windows_closed: u64,
     /// Windows whose frame the collector has acknowledged.
     pub windows_acknowledged: u64,
+    /// Windows that became part of a wider one for want of room.
+    pub windows_merged: u64,
     /// Windows given up for want of room.
     pub windows_evicted: u64,
     /// Windows that wait for their acknowledgement.
@@ -84,6 +86,8 @@ pub enum GapReason {
     Evicted,
     /// The record on disk was damaged.
     Corrupt,
+    /// Their windows are in the frame that follows, as parts of wider ones.
+    Merged,
     /// They were acknowledged, if not by this collector: one with an empty store may go on from here.
     Settled,
 }

@@ -5,7 +5,7 @@ use driftline_agent::agent::{Agent, Settings};
 use driftline_agent::observe::Profile;
 use driftline_agent::pumps::Pump;
 use driftline_agent::slot::{Proof, SlotFile};
-use driftline_agent::spool::Drain;
+use driftline_agent::spool::{Drain, Room};
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Digest;
 use driftline_shared::units::{Name, Now, Stream};
@@ -32,7 +32,7 @@ pub(super) struct Node {
 }
 
 /// What an agent is told.
-pub(super) fn settings(i: usize, devices: usize, stream: Stream) -> Settings {
+pub(super) fn settings(i: usize, devices: usize, room: u64, stream: Stream) -> Settings {
     let site = if i < devices / 2 { "busan" } else { "ulsan" };
     let device = name(&format!("pump-{i:03}"));
     let mut labels = List::default();
@@ -43,7 +43,7 @@ pub(super) fn settings(i: usize, devices: usize, stream: Stream) -> Settings {
         labels,
         stream,
         window_samples_max: 1_000_000,
-        spool_frames_max: 2_000,
+        room: Room { samples: room, ..Room::default() },
         spool_commit_ms: 5_000,
         drain: Drain::Backlog,
         labels_samples_max: 10_000,
@@ -52,8 +52,8 @@ pub(super) fn settings(i: usize, devices: usize, stream: Stream) -> Settings {
 }
 
 /// A device on a release.
-pub(super) fn node(i: usize, devices: usize, profile: &Arc<Profile>, now: Now) -> Node {
-    let settings = settings(i, devices, Stream(i as u64 + 1));
+pub(super) fn node(i: usize, devices: usize, room: u64, profile: &Arc<Profile>, now: Now) -> Node {
+    let settings = settings(i, devices, room, Stream(i as u64 + 1));
     let device = settings.device.clone();
     let file = SlotFile {
         active: Some(profile.digest),

@@ -19,9 +19,9 @@ pub(super) struct Disk {
     journal: Journal<FaultFs>,
     commit_at: Option<u64>,
     full: bool,
-    /// Samples of frames on their way to the disk, and of those that a power cut must not lose, by stream and number.
-    written: Vec<((u64, u64), u64)>,
-    durable: BTreeMap<(u64, u64), u64>,
+    /// Samples of frames on their way to the disk, and of those that a power cut must not lose, by stream and numbers.
+    written: Vec<((u64, u64, u64), u64)>,
+    durable: BTreeMap<(u64, u64, u64), u64>,
     /// Samples in windows of earlier lives.
     pub(super) past: u64,
 }
@@ -39,10 +39,12 @@ impl Disk {
             if let Entry::Keep(stream, record) = &entry {
                 if record.windows == 0 {
                     // What gave way is counted as lost by the agent itself.
-                    let gone = (stream.0, record.lo)..=(stream.0, record.hi);
-                    self.durable.retain(|number, _| !gone.contains(number));
+                    let (lo, hi) = (record.lo, record.hi);
+                    self.durable.retain(|&(of, first, last), _| of != stream.0 || first < lo || last > hi);
+                    self.written.retain(|&((of, first, last), _)| of != stream.0 || first < lo || last > hi);
                 } else {
-                    self.written.push(((stream.0, record.lo), labelled(&record.bytes)));
+                    // A wider frame takes the place of those that it was made of.
+                    self.written.push(((stream.0, record.lo, record.hi), labelled(&record.bytes)));
                 }
             }
             self.journal.take(entry);
@@ -51,7 +53,10 @@ impl Disk {
         if self.commit_at.is_some_and(|at| now_ms >= at) {
             match self.journal.commit() {
                 Ok(()) => {
-                    self.durable.extend(self.written.drain(..));
+                    for ((stream, lo, hi), samples) in self.written.drain(..) {
+                        self.durable.retain(|&(of, first, last), _| of != stream || first < lo || last > hi);
+                        self.durable.insert((stream, lo, hi), samples);
+                    }
                     self.commit_at = None;
                 }
                 Err(_) => self.commit_at = Some(now_ms + 1_000),
@@ -135,7 +140,7 @@ impl Sim {
         let file = SlotFile::at_start(Some(node.file.clone()), node.file.configured);
         let active = file.active.and_then(|digest| node.stored.get(&digest).cloned());
         (node.staged, node.trying) = (None, false);
-        node.agent = Agent::new(now, settings(i, devices, stream), file, active);
+        node.agent = Agent::new(now, settings(i, devices, self.trouble.room, stream), file, active);
         node.agent.durable(found.streams);
         node.agent.handle(now, Input::Tick);
     }

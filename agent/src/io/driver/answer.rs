@@ -2,21 +2,52 @@
 
 use super::Worker;
 use crate::agent::{Input, Sample};
-use crate::inference::Outputs;
+use crate::inference::{Model, Outputs};
 use crate::io::serving::{Answer, Asked, Unanswered};
+use crate::io::start;
 use crate::serving::Served;
 use crate::source::Chunk;
+use driftline_shared::units::Name;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
+/// A release that answered before.
+pub(super) struct Before {
+    pub(super) model: Model,
+    name: Name,
+    classes: Vec<String>,
+}
+
+impl Before {
+    pub(super) fn new(model: Model, served: &Served) -> Self {
+        Self { model, name: served.release.clone(), classes: served.classes.clone() }
+    }
+
+    pub(super) fn of((model, profile): start::Loaded) -> Self {
+        Self { model, name: profile.name.clone(), classes: profile.classes.clone() }
+    }
+
+    /// What it makes of a sample, with its name.
+    fn answer(&mut self, inputs: &[f32]) -> Option<(Vec<f32>, String)> {
+        let mut values = Vec::new();
+        let outputs = self.model.answer(inputs, &mut values);
+        outputs.values().map(|values| (values.to_vec(), self.name.to_string()))
+    }
+}
+
 impl Worker {
-    /// Infers and sketches a chunk; `each` sees what the active model made of each sample. Allocates nothing per sample.
-    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(usize, &[f32], Outputs<'_>)) {
+    /// Infers and sketches a chunk; `each` sees what the active model made of each sample, and the release before. Allocates nothing per sample.
+    pub(super) fn samples(
+        &mut self,
+        chunk: &Chunk,
+        mut each: impl FnMut(usize, &[f32], Outputs<'_>, &mut Option<Before>),
+    ) {
         let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
         let now = self.clock.now();
         if chunk.malformed > 0 {
             self.agent.handle(now, Input::Malformed(chunk.malformed));
+            self.hooks.counters.late.fetch_add(chunk.late.into(), Ordering::Relaxed);
         }
         for (at, (inputs, read)) in chunk.values.chunks_exact(width).zip(&chunk.rows).enumerate() {
             let began = Instant::now();
@@ -25,7 +56,7 @@ impl Worker {
                 None => Outputs::Failed,
             };
             self.hooks.counters.latency.add(began.elapsed());
-            each(at, inputs, outputs);
+            each(at, inputs, outputs, &mut self.before);
             let trial = match &mut self.candidate {
                 Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
                 _ => None,
@@ -53,11 +84,15 @@ impl Worker {
         }
         let profile = self.agent.active().cloned();
         let mut answers = std::mem::take(&mut self.answers);
+        let changed = self.agent.drifted().map(|word| format!("{word}, as this device sees it"));
         let mut answer = Ok(Answer::default());
-        self.samples(&chunk, |at, inputs, outputs| match (outputs, &mut answer) {
+        self.samples(&chunk, |at, inputs, outputs, before| match (outputs, &mut answer) {
             (Outputs::Values(values), Ok(answer)) => {
-                let word =
-                    profile.as_ref().and_then(|p| answers.give(p.guard, &p.ranges, inputs, values, &mut answer.scores));
+                let word = profile.as_ref().and_then(|p| {
+                    let strange = p.ranges.outside(inputs).or_else(|| changed.clone());
+                    let earlier = || before.as_mut().filter(|b| b.classes == p.classes).and_then(|b| b.answer(inputs));
+                    answers.give(p.guard, strange, values, earlier, &mut answer.scores)
+                });
                 answer.guards.push(word);
             }
             (Outputs::Missing, Ok(_)) => answer = Err(Unanswered::Missing(at + 1)),
