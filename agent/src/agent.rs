@@ -7,6 +7,7 @@
 
 mod port;
 
+use crate::evidence::Ring;
 use crate::labels::Memory;
 use crate::observe::{Profile, top};
 use crate::slot::{Action, SlotFile, Slots};
@@ -41,6 +42,7 @@ pub struct Agent {
     spool: Spool,
     uplink: Uplink,
     memory: Memory,
+    evidence: Ring,
     /// The device's own detectors, where the release has a guard.
     watch: Option<Watch>,
     /// When waiting windows are to be put on the disk.
@@ -63,6 +65,7 @@ impl Agent {
         let commands_topic = topic(Leaf::Commands);
         let labels_topic = topic(Leaf::Labels);
         let memory = Memory::new(settings.labels_samples_max);
+        let evidence = Ring::new(settings.evidence);
         let host_topic = HostTopic(&settings.fleet).to_string();
         let spool = Spool::new(settings.stream, settings.room).with_drain(settings.drain);
         let watch = active.as_ref().and_then(|p| p.watch.clone());
@@ -80,6 +83,7 @@ impl Agent {
             spool,
             uplink: Uplink::default(),
             memory,
+            evidence,
             watch,
             commit_at: None,
             clock_behind_ms: None,
@@ -146,7 +150,11 @@ impl Agent {
         if let Some(request) = self.slots.next_request(self.now.mono) {
             return Some(self.publish(Leaf::Requests, |buffer| wire::write(Kind::Request, &request, buffer)));
         }
-        let say = self.uplink.next(self.now.mono, &mut self.spool)?;
+        let Some(say) = self.uplink.next(self.now.mono, &mut self.spool) else {
+            // What people look at later comes last.
+            let part = self.evidence.next_part().cloned().map(Box::new)?;
+            return Some(self.publish(Leaf::Evidence, |buffer| wire::write(Kind::Evidence, &*part, buffer)));
+        };
         Some(match say {
             Say::Birth => {
                 let birth = Box::new(self.birth());
@@ -172,7 +180,8 @@ impl Agent {
         let close = self.windows.as_ref().and_then(Windows::close_at);
         let close = close.map(|at| self.now.mono.after(at.0.saturating_sub(self.now.wall.0)));
         let slot = self.slots.poll_at(self.now.mono).filter(|_| self.uplink.is_up());
-        [close, slot, self.uplink.poll_at(&self.spool), self.commit_at].into_iter().flatten().min()
+        let evidence = (self.evidence.is_due() && self.uplink.is_up()).then_some(self.now.mono);
+        [close, slot, self.uplink.poll_at(&self.spool), self.commit_at, evidence].into_iter().flatten().min()
     }
 
     /// The agent's own account.
@@ -203,6 +212,11 @@ impl Agent {
     /// What the device's own detectors see changed, in a word.
     pub fn drifted(&self) -> Option<&str> {
         self.watch.as_ref().and_then(Watch::word)
+    }
+
+    /// Raw samples that are kept, and those that were given out.
+    pub fn evidence(&self) -> [u64; 2] {
+        self.evidence.counts()
     }
 
     /// The life of this agent's spool.
@@ -236,6 +250,7 @@ impl Agent {
         match (taken, &self.windows) {
             (Some(Taken::InWindow), Some(windows)) => {
                 self.samples_in_windows += 1;
+                self.evidence.remember(id, sample);
                 if let Some((class, _)) = sample.outputs.values().and_then(top)
                     && !windows.profile().classes.is_empty()
                 {
@@ -311,6 +326,10 @@ impl Agent {
                 self.messages_refused.acknowledgement += u64::from(foreign);
             }
             ToDevice::Desired { generation, manifest } => self.slots.desired(generation, &manifest),
+            ToDevice::Evidence(request) => {
+                let release = self.slots.active().map(|p| p.release);
+                self.evidence.ask(self.now, release, &request);
+            }
         }
         Ok(())
     }
@@ -364,6 +383,7 @@ impl Agent {
         self.finish_window();
         let floor = self.windows.as_ref().map_or(WallMs(0), Windows::floor);
         let samples_max = self.settings.window_samples_max;
+        self.evidence.clear();
         self.watch = self.slots.active().and_then(|p| p.watch.clone());
         self.windows = self.slots.active().cloned().map(|p| Windows::new(p, samples_max, floor));
         self.uplink.renew_birth();

@@ -7,6 +7,7 @@ mod check;
 mod raw;
 mod source;
 
+use crate::evidence::Policy;
 use crate::spool::{Drain, Room};
 use check::{Checker, toml_sentence};
 use driftline_shared::list::List;
@@ -102,6 +103,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
+    /// What raw samples may be kept and given out.
+    pub evidence: Policy,
 }
 
 /// What is kept while the collector is away.
@@ -228,6 +231,8 @@ impl Config {
             ],
         );
         section("labels", vec![("samples_max", self.labels_samples_max.to_string())]);
+        let evidence = self.evidence;
+        section("evidence", vec![("samples", evidence.samples.to_string()), ("per_day", evidence.per_day.to_string())]);
         out.truncate(out.trim_end().len());
         out.push('\n');
         out

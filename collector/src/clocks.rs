@@ -47,6 +47,11 @@ impl Clocks {
         window.start = WallMs(window.start.0.saturating_add_signed(shift.div_euclid(length) * length));
     }
 
+    /// By how many milliseconds a device's clock is behind, as of the start that was heard last; 0 where it is right.
+    pub fn behind_ms(&self, device: &Name) -> i64 {
+        self.shifts.get(device).and_then(VecDeque::back).map_or(0, |(_, shift)| *shift)
+    }
+
     fn shift(&self, device: &Name, stream: Stream) -> Option<i64> {
         self.shifts.get(device)?.iter().find(|(known, _)| *known == stream).map(|(_, shift)| *shift)
     }
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(dated(&mut clocks, 1, minute), minute);
         let day = 24 * 3_600_000;
         told(&mut clocks, 2, NOW.0 + day);
+        assert_eq!(clocks.behind_ms(&Name::new("d").unwrap()), -(day as i64));
         assert_eq!(dated(&mut clocks, 2, minute + day), minute);
         // Set right while it ran: the same stream, and no shift any more.
         told(&mut clocks, 2, NOW.0);

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 mod command;
 mod counters;
+pub mod evidence;
 mod follow;
 mod labels;
 
@@ -33,6 +34,7 @@ pub(crate) use follow::RELEASE_LABEL;
 
 pub use command::{Command, Query, Refused, RolloutRequest};
 pub use counters::Counters;
+pub use evidence::EvidenceWanted;
 pub use labels::{LABELS_PER_REQUEST_MAX, LabelsRequest, Queues};
 
 /// Releases of one collector.
@@ -118,6 +120,10 @@ pub enum Topic {
     Models,
     /// The list of devices.
     Devices,
+    /// The list of requests for raw samples.
+    EvidenceList,
+    /// One of them.
+    Evidence(u64),
     /// How often the releases of a model are right.
     Performance(Name),
     /// What will be seen of a model's readings, and how soon, on a fleet that may differ from this one.
@@ -130,7 +136,7 @@ pub struct Collector {
     pub(crate) epoch: u64,
     pub(crate) devices: Devices,
     pub(crate) releases: BTreeMap<ReleaseId, Arc<Release>>,
-    clocks: Clocks,
+    pub(crate) clocks: Clocks,
     ledger: Ledger,
     pub(crate) panels: BTreeMap<ReleaseId, Panel>,
     pub(crate) history: History,
@@ -140,6 +146,7 @@ pub struct Collector {
     pub(crate) alarmed: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) counters: Counters,
     pub(crate) labels: Queues,
+    pub(crate) evidence: evidence::Requests,
     writes: Vec<Write>,
     outputs: VecDeque<Output>,
     acks: BTreeSet<Key>,
@@ -165,6 +172,7 @@ impl Collector {
             alarmed: BTreeMap::new(),
             counters: Counters::default(),
             labels: Queues::restore(stored.labels),
+            evidence: evidence::Requests::restore(stored.evidence),
             writes: Vec::new(),
             outputs: VecDeque::new(),
             acks: BTreeSet::new(),
@@ -225,6 +233,7 @@ impl Collector {
         self.ticked = now.mono;
         self.close_slots(now);
         self.send_labels(now);
+        self.tell_evidence(now);
         self.drive_rollouts(now);
     }
 
@@ -428,6 +437,10 @@ impl Collector {
                 }
                 Request::Clock { .. } => {}
             },
+            Leaf::Evidence => {
+                let part: Box<messages::Evidence> = Box::new(frame.read(Kind::Evidence)?);
+                self.evidence_came(now, name, &part);
+            }
             Leaf::Windows | Leaf::Commands | Leaf::Labels => {}
         }
         Ok(())

@@ -3,7 +3,6 @@
 use crate::collector::Settings;
 use crate::detect::budget::Budget;
 use crate::rollout::plan::Policy;
-use driftline_agent::config::TlsConfig;
 use driftline_shared::units::Name;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -108,8 +107,17 @@ pub enum Mqtt {
         /// File whose first line is the password.
         password_file: Option<PathBuf>,
         /// Certificates, when the broker wants TLS.
-        tls: Option<TlsConfig>,
+        tls: Option<ClientTls>,
     },
+}
+
+/// Files for TLS to somebody else's broker, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Certificates of the authority that signed the broker's.
+    pub ca_file: PathBuf,
+    /// The collector's certificate and private key, when the broker wants one.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 /// Files for the TLS of our own broker, in PEM.
@@ -217,7 +225,7 @@ impl Config {
                         "give the authority that signed the broker's certificate",
                     ));
                 }
-                let tls = ca_file.map(|ca_file| TlsConfig { ca_file, own });
+                let tls = ca_file.map(|ca_file| ClientTls { ca_file, own });
                 Mqtt::External {
                     host,
                     port: raw.mqtt.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),

@@ -3,6 +3,7 @@
 //! The state machine's memory runs ahead of the disk only until the batch is committed, and nothing leaves (no acknowledgement, no
 //! command, no live update) before that. When a commit fails the driver drops the state machine and rebuilds it from the store.
 
+use crate::collector::evidence::Request;
 use crate::device::Device;
 use crate::history::{Group, Place, Truths};
 use crate::incident::Incident;
@@ -102,6 +103,10 @@ pub enum Write {
     Incident(Box<Incident>),
     /// A rollout.
     Rollout(Box<Rollout>),
+    /// A request for raw samples, with what came of it.
+    Evidence(Box<Request>),
+    /// A request that gave way to newer ones.
+    EvidenceGone(u64),
     /// Something that was said on the live channel; the audit trail.
     Event {
         /// When.
@@ -132,6 +137,8 @@ pub struct Stored {
     pub truths: Vec<(Place, Truths)>,
     /// Truths on their way to devices, oldest first.
     pub labels: Vec<(Name, u64, Vec<u8>)>,
+    /// Requests for raw samples, oldest first.
+    pub evidence: Vec<Request>,
     /// Incidents, oldest first.
     pub incidents: Vec<Incident>,
     /// Rollouts, oldest first.

@@ -1,6 +1,7 @@
 //! The way of a sample allocates nothing of ours once it is warm: what remains is tract's own.
 
 use driftline_agent::agent::{Agent, Input, Sample, Settings};
+use driftline_agent::evidence::Policy;
 use driftline_agent::inference::{Model, Outputs};
 use driftline_agent::observe::Profile;
 use driftline_agent::pumps::{Pump, Reading};
@@ -52,6 +53,7 @@ fn a_sample_allocates_nothing_of_ours() {
         window_samples_max: 1_000_000,
         spool_commit_ms: 2_500,
         room: Room::of_frames(100),
+        evidence: Policy { samples: 50, per_day: 1 },
         drain: driftline_agent::spool::Drain::Backlog,
         labels_samples_max: 700,
         proof: Proof { trial: 1, commit: 1 },

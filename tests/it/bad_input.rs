@@ -141,6 +141,93 @@ fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
     assert!(said.lines().last().is_some_and(|l| l.contains("empty.csv is empty")), "{said}");
 }
 
+/// A broker that tells each connection another lie, over and over.
+fn liar() -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        // MQTT 5: CONNACK without properties, then something that cannot be.
+        let welcome = [0x20u8, 3, 0, 0, 0];
+        let claims_a_quarter_gigabyte = [&welcome[..], &[0x30, 0xff, 0xff, 0xff, 0x7f]].concat();
+        let never_ends = [&welcome[..], &[0x30, 0xff, 0xff, 0xff, 0xff, 0xff]].concat();
+        let no_such_packet = [&welcome[..], &[0x00, 0x00, 0xf0, 0x02, 1, 2]].concat();
+        let acknowledges_what_was_never_sent =
+            [&welcome[..], &[0x40, 2, 0xff, 0xfe, 0x90, 4, 0xff, 0xfd, 0, 0]].concat();
+        let lies = [
+            claims_a_quarter_gigabyte,
+            never_ends,
+            no_such_packet,
+            acknowledges_what_was_never_sent,
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            vec![0xff; 100_000],
+            Vec::new(),
+        ];
+        for (at, connection) in listener.incoming().enumerate() {
+            let Ok(mut connection) = connection else { continue };
+            let mut hello = [0; 1024];
+            let _ = connection.read(&mut hello);
+            let _ = connection.write_all(&lies[at % lies.len()]);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    port
+}
+
+#[test]
+fn a_broker_that_lies_costs_no_sample_and_no_memory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let config = agent_config(dir, "pump-1", liar(), Some(&bundle), "kind = \"pumps\"\nrate_hz = 200.0");
+    let mut process = agent(dir, "pump-1", &config);
+    let status = || {
+        let (_, text, _) =
+            run(Command::new(binary("driftline-agent")).args(["status", "--json", "--config"]).arg(&config));
+        serde_json::from_str::<serde_json::Value>(&text).ok()
+    };
+    // Its backoff grows, so that not every lie is heard; the first ones are.
+    process.after("not connected; trying again");
+    let samples = crate::fleet::wait_for("samples", || status()?["samples"][1].as_u64().filter(|n| *n > 3_000));
+    let status = status().expect("a status");
+    assert_eq!(status["samples"][2], 0, "{samples} taken, none refused: {status}");
+    assert_eq!(status["windows"][3], 0, "none is given up: {status}");
+    let resident = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("its account");
+    let peak = resident.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a line");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 120_000, "{peak} kB at most: what a broker claims is not set aside");
+    process.terminate();
+    assert!(process.wait().success(), "{}", process.said());
+    assert!(!process.said().contains("panicked"), "{}", process.said());
+}
+
+#[test]
+fn state_of_a_later_version_is_kept_and_the_configured_bundle_starts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let bundle = dir.join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let rows = dir.join("rows.csv");
+    fs::write(&rows, table(30)).expect("a file");
+    let config = agent_config(dir, "pump-1", 1, Some(&bundle), &format!("kind = \"csv\"\npath = {rows:?}"));
+    for (text, words) in [
+        ("{\"format\": 9, \"releases\": []}", "has format 9, this agent reads 1: it is kept as "),
+        ("{\"format\": 1, \"starts\":", "is damaged ("),
+    ] {
+        fs::create_dir_all(dir.join("pump-1")).expect("a folder");
+        fs::write(dir.join("pump-1/slots.json"), text).expect("a file");
+        let mut process = agent(dir, "pump-1", &config);
+        process.after(words);
+        process.terminate();
+        assert!(process.wait().success());
+        assert!(process.said().contains("30 samples taken: 30 in windows"), "{}", process.said());
+    }
+    assert!(fs::read_to_string(dir.join("pump-1/slots.later.json")).expect("the file").contains("\"format\": 9"));
+}
+
 #[test]
 fn json_lines_on_standard_input_are_samples_too() {
     let dir = tempfile::tempdir().expect("a folder");

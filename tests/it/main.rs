@@ -9,6 +9,7 @@ mod compare;
 mod conformance;
 mod corpus;
 mod detector;
+mod evidence;
 mod fleet;
 mod gas;
 mod golden;

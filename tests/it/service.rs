@@ -158,6 +158,18 @@ fn the_unit_is_hardened() {
     assert!(exposure <= 2.0, "exposure {exposure}");
 }
 
+#[test]
+fn the_unit_of_several_agents_is_that_of_one() {
+    let unit = |name: &str| {
+        let text = fs::read_to_string(root().join("firmware-configs/systemd").join(name)).expect("a unit");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (one, several) = (unit("driftline-agent.service"), unit("driftline-agent@.service"));
+    let differ: Vec<&str> = one.iter().zip(&several).filter(|(a, b)| a != b).map(|(_, b)| b.as_str()).collect();
+    assert_eq!(one.len(), several.len());
+    assert!(differ.iter().all(|line| line.contains("%i")) && differ.len() == 4, "{differ:?}");
+}
+
 /// An authority, and a certificate of it for `name`.
 fn certificates(dir: &Path, names: &[&str]) {
     let openssl = |args: &[&str]| must(Command::new("openssl").current_dir(dir).args(args));
@@ -198,13 +210,12 @@ fn certificates(dir: &Path, names: &[&str]) {
 fn certificates_on_both_sides() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    certificates(dir, &["broker", "pump-1"]);
-    // Mosquitto listens twice: with certificates for devices, without for the collector.
-    let (tls, plain) = (free_port(), free_port());
+    certificates(dir, &["broker", "pump-1", "collector"]);
+    let tls = free_port();
     let conf = dir.join("mosquitto.conf");
     let file = |name: &str| dir.join(name).display().to_string();
     let text = format!(
-        "per_listener_settings true\nuser root\nlistener {plain} 127.0.0.1\nallow_anonymous true\nlistener {tls} 127.0.0.1\n\
+        "per_listener_settings true\nuser root\nlistener {tls} 127.0.0.1\n\
          cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n",
         file("ca.pem"),
         file("broker.pem"),
@@ -214,7 +225,11 @@ fn certificates_on_both_sides() {
     let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
     let _broker = Process::start(dir, "mosquitto", Command::new(program).arg("-c").arg(&conf));
     wait_for("Mosquitto", || std::net::TcpStream::connect(("127.0.0.1", tls)).ok());
-    let collector = Collector::start(dir, Some(plain), "");
+    let keys = |own: &str| {
+        let (own_cert, own_key) = (file(&format!("{own}.pem")), file(&format!("{own}.key")));
+        format!("ca_file = {:?}\ncert_file = {own_cert:?}\nkey_file = {own_key:?}", file("ca.pem"))
+    };
+    let collector = Collector::start(dir, Some(tls), &keys("collector"));
     let bundle = pump_bundle(dir);
     let with = |device: &str, keys: &str| {
         let config = agent_config(dir, device, tls, Some(&bundle), SOURCE);
@@ -251,6 +266,55 @@ fn certificates_on_both_sides() {
     let (code, _, error) = ask("run", &config, &[]);
     assert_eq!(code, 2);
     assert!(error.contains("/no/ca.pem cannot be used") && error.contains("the authority's certificates"), "{error}");
+}
+
+#[test]
+fn the_collectors_own_broker_speaks_tls_and_wants_certificates() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    certificates(dir, &["broker", "pump-1"]);
+    let file = |name: &str| dir.join(name).display().to_string();
+    let (ca, port) = (file("ca.pem"), free_port());
+    let config = dir.join("collector.toml");
+    let text = format!(
+        "fleet = \"test\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\n[mqtt]\nembedded = \"127.0.0.1:{port}\"\n\
+         cert_file = {:?}\nkey_file = {:?}\nca_file = {ca:?}\n",
+        dir.join("collector"),
+        file("broker.pem"),
+        file("broker.key")
+    );
+    fs::write(&config, text).expect("a config");
+    let mut collector =
+        Process::start(dir, "collector", Command::new(binary("driftline")).args(["serve", "--config"]).arg(&config));
+    let url = collector.after("dashboard: ").trim_end_matches('/').to_owned();
+    let bundle = pump_bundle(dir);
+    let with = |device: &str, keys: &str| {
+        let config = agent_config(dir, device, port, Some(&bundle), SOURCE);
+        let text = fs::read_to_string(&config).expect("the file").replace("[mqtt]\n", &format!("[mqtt]\n{keys}\n"));
+        fs::write(&config, text).expect("a file");
+        config
+    };
+    let config = with(
+        "pump-1",
+        &format!("ca_file = {ca:?}\ncert_file = {:?}\nkey_file = {:?}", file("pump-1.pem"), file("pump-1.key")),
+    );
+    let mut process = agent(dir, "pump-1", &config);
+    process.after("connected to 127.0.0.1:");
+    wait_for("acknowledged windows", || {
+        let (_, text, _) = ask("status", &config, &["--json"]);
+        let status: Value = serde_json::from_str(&text).ok()?;
+        (status["windows"][1].as_u64() > Some(0)).then_some(())
+    });
+    process.terminate();
+    assert!(process.wait().success());
+    // Without a certificate of its own a device is not let in, and neither is one without TLS.
+    for (device, keys) in [("pump-2", format!("ca_file = {ca:?}")), ("pump-3", String::new())] {
+        let mut process = agent(dir, device, &with(device, &keys));
+        process.after("not connected; trying again");
+    }
+    let devices: Value =
+        ureq::get(format!("{url}/api/v1/devices")).call().expect("an answer").body_mut().read_json().expect("JSON");
+    assert_eq!(devices["items"].as_array().map(Vec::len), Some(1), "{devices}");
 }
 
 #[test]

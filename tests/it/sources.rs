@@ -1,7 +1,9 @@
 //! Where samples come from: applications that ask over HTTP, programs, topics, files at their own pace, the device itself; and models that
 //! are tried in a process of their own.
 
-use crate::fleet::{Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, root, run, wait_for};
+use crate::fleet::{
+    Collector, Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, root, run, wait_for,
+};
 use driftline_agent::inference::Model;
 use driftline_tests::pump_bundle::bundle;
 use serde_json::{Value, json};
@@ -150,6 +152,67 @@ fn answers_outside_the_known_range_are_held_and_flagged() {
     assert!(status.contains("1 answers outside the known range"), "{status}");
     process.terminate();
     assert!(process.wait().success());
+}
+
+#[test]
+fn a_guard_falls_back_to_the_release_before() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let recorder = agent_config(dir, "recorder", 1, None, "kind = \"pumps\"\nseed = 3");
+    let table =
+        must(Command::new(binary("driftline-agent")).args(["record", "--rows", "2000", "--config"]).arg(&recorder));
+    let path = dir.join("healthy.csv");
+    fs::write(&path, table).expect("a table");
+    let window = ["--window", "1s", "--window-samples", "50"];
+    let first = baseline(dir, "pump-v1.onnx", &path, &window);
+    let second = baseline(dir, "pump-v2.onnx", &path, &[&window[..], &["--guard", "fallback"]].concat());
+    let collector = Collector::start(dir, None, "[rollout]\nstages = [100]\nsoak = \"1s\"\n");
+    let source = "kind = \"http\"\nlisten = \"127.0.0.1:0\"";
+    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&first), source);
+    let mut process = agent(dir, "pump-1", &config);
+    let mut infer = format!("{}/models/pump/infer", process.after("applications can ask the model at "));
+    let csv = fs::read_to_string(&path).expect("the table");
+    let cells: Vec<f64> =
+        csv.lines().nth(5).expect("a row").split(',').take(5).map(|c| c.parse().expect("a number")).collect();
+    let row = |infer: &str, temperature: Option<f64>| -> Value {
+        let columns: Vec<Value> = COLUMNS
+            .iter()
+            .zip(&cells)
+            .enumerate()
+            .map(|(at, (name, v))| {
+                let value = temperature.filter(|_| at == 0).unwrap_or(*v);
+                json!({ "name": name, "shape": [1], "datatype": "FP32", "data": [value] })
+            })
+            .collect();
+        post(infer, &json!({ "inputs": columns })).1
+    };
+    let odd_before = row(&infer, Some(500.0));
+    assert!(odd_before.get("parameters").is_none(), "the first release has no guard: {odd_before}");
+    for bundle in [&first, &second] {
+        must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    }
+    must(&mut collector.cli(&["rollouts", "create", "--model", "pump@v2", "--all", "--yes"]));
+    // Its samples prove the release: on trial, and then active.
+    wait_for("the second release", || {
+        row(&infer, None);
+        process.said().contains("release v2").then_some(())?;
+        process.said().contains("stays").then_some(())
+    });
+    let falls_back = |infer: &str| {
+        let good = row(infer, None);
+        assert!(good.get("parameters").is_none(), "{good}");
+        let odd = row(infer, Some(500.0));
+        assert_eq!(odd["outputs"], odd_before["outputs"], "what the release before says");
+        let word = odd["parameters"]["driftline_guard"][0].as_str().expect("a word");
+        assert!(word.starts_with("temp_c is 500") && word.ends_with("; release v1 answers"), "{word}");
+    };
+    falls_back(&infer);
+    process.terminate();
+    assert!(process.wait().success());
+    // A restart finds the release before on the disk.
+    let mut process = agent(dir, "pump-1", &config);
+    infer = format!("{}/models/pump/infer", process.after("applications can ask the model at "));
+    falls_back(&infer);
 }
 
 #[test]

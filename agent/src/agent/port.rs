@@ -1,5 +1,6 @@
 //! What goes into the state machine and what comes out of it.
 
+use crate::evidence::Policy;
 use crate::inference::Outputs;
 use crate::observe::Profile;
 use crate::slot::Proof;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub drain: Drain,
     /// Samples remembered for truth that comes late.
     pub labels_samples_max: u32,
+    /// What raw samples may be kept and given out.
+    pub evidence: Policy,
     /// How a release proves itself.
     pub proof: Proof,
 }

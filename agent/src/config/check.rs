@@ -2,7 +2,7 @@
 
 use super::raw::*;
 use super::*;
-use crate::labels;
+use crate::{evidence, labels};
 use driftline_shared::list::Text;
 
 /// toml's message with what to do about it.
@@ -82,11 +82,26 @@ impl Checker<'_> {
                 )?,
             },
             spool: self.spool(raw.spool)?,
+            evidence: self.evidence(raw.evidence)?,
             labels_samples_max: self.between(
                 "labels.samples_max",
                 raw.labels.samples_max.unwrap_or(labels::SAMPLES_DEFAULT),
                 1,
                 labels::SAMPLES_MAX,
+            )?,
+        })
+    }
+
+    fn evidence(&self, raw: RawEvidence) -> Result<Policy, ConfigError> {
+        let default = Policy::default();
+        let samples = raw.samples.unwrap_or(default.samples);
+        Ok(Policy {
+            samples: self.between("evidence.samples", samples, 0, evidence::SAMPLES_MAX)?,
+            per_day: self.between(
+                "evidence.per_day",
+                raw.per_day.unwrap_or(default.per_day),
+                1,
+                evidence::SAMPLES_MAX,
             )?,
         })
     }

@@ -19,6 +19,15 @@ pub(super) struct RawConfig {
     pub(super) spool: RawSpool,
     #[serde(default)]
     pub(super) labels: RawLabels,
+    #[serde(default)]
+    pub(super) evidence: RawEvidence,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEvidence {
+    pub(super) samples: Option<u32>,
+    pub(super) per_day: Option<u32>,
 }
 
 #[derive(Deserialize)]

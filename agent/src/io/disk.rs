@@ -69,16 +69,25 @@ impl Disk {
                 return None;
             }
         };
+        #[derive(serde::Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        // The number before the fields: a later format may have others.
+        if let Ok(Head { format }) = serde_json::from_slice(&bytes)
+            && format != FORMAT
+        {
+            let kept = path.with_extension("later.json");
+            let _ = fs::rename(&path, &kept);
+            tracing::warn!(
+                "{} has format {format}, this agent reads {FORMAT}: it is kept as {}, and the agent starts with the configured bundle",
+                path.display(),
+                kept.display()
+            );
+            return None;
+        }
         match serde_json::from_slice::<SlotFile>(&bytes) {
-            Ok(file) if file.format == FORMAT => Some(file),
-            Ok(file) => {
-                tracing::warn!(
-                    "{} has format {}, this agent reads {FORMAT}: starting with the configured bundle",
-                    path.display(),
-                    file.format
-                );
-                None
-            }
+            Ok(file) => Some(file),
             Err(e) => {
                 tracing::warn!("{} is damaged ({e}): starting with the configured bundle", path.display());
                 None

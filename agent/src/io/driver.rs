@@ -4,6 +4,7 @@
 //! channels of fixed size, and it publishes only while the link has room. Used by `main.rs`, and by the collector's
 //! demo with twenty agents in one process.
 
+mod account;
 mod answer;
 
 use super::clock::Clock;
@@ -27,7 +28,6 @@ use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -103,6 +103,7 @@ pub async fn start(
         spool_commit_ms: config.spool.commit_ms / 2,
         drain: config.spool.drain,
         labels_samples_max: config.labels_samples_max,
+        evidence: config.evidence,
         proof: Proof { trial: config.trial.samples, commit: config.trial.commit_samples },
     };
     let (model, profile) = active.unzip();
@@ -455,38 +456,6 @@ impl Worker {
             let death = agent::death(&self.config.fleet, &self.config.device, connection);
             let _ = self.publish.try_send(link_publish(death));
         }
-    }
-
-    fn count(&self) {
-        let (ledger, counters) = (self.agent.ledger(), &self.hooks.counters);
-        counters.samples.store(ledger.samples_taken, Ordering::Relaxed);
-        counters.windows_closed.store(ledger.windows_closed, Ordering::Relaxed);
-        counters.windows_acknowledged.store(ledger.windows_acknowledged, Ordering::Relaxed);
-        counters.release.store(self.agent.active().map_or(0, |p| p.release.0), Ordering::Relaxed);
-        counters.up.store(self.agent.is_up(), Ordering::Relaxed);
-        counters.heartbeat.fetch_add(1, Ordering::Relaxed);
-        counters.change(|snapshot| {
-            if snapshot.ledger.samples_taken != ledger.samples_taken {
-                snapshot.last_sample = Some(std::time::Instant::now());
-            }
-            snapshot.ledger = ledger;
-            snapshot.messages_refused = self.agent.messages_refused();
-            snapshot.clock_behind_ms = self.agent.clock_behind_ms();
-        });
-    }
-
-    fn log_release(&self, what: &str) {
-        match self.agent.active() {
-            Some(p) => tracing::info!("model {} release {} ({}) {what}", p.model, p.name, p.release),
-            None => {
-                tracing::warn!("no model answers: samples are counted as refused until the collector sends a release")
-            }
-        }
-    }
-
-    fn report(&self) -> Report {
-        let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
-        Report { ledger: self.agent.ledger(), messages_refused: self.agent.messages_refused(), release }
     }
 }
 

@@ -23,6 +23,6 @@ pub mod source;
 pub mod spool_dir;
 pub(crate) mod start;
 pub mod status;
-pub mod tls;
+pub(crate) mod tls;
 pub(crate) mod topic;
 pub mod trial;

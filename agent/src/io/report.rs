@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub connections: u64,
     /// When the last sample came.
     pub last_sample: Option<Instant>,
+    /// Raw samples kept, and given out.
+    pub evidence: [u64; 2],
     /// By how many milliseconds the clock is behind the collector's, once that has spoken.
     pub clock_behind_ms: Option<i64>,
 }

@@ -58,6 +58,8 @@ pub struct Status {
     pub windows: [u64; 5],
     /// Milliseconds by which the clock is behind the collector's; `None` until that has acknowledged something.
     pub clock_behind_ms: Option<i64>,
+    /// Raw samples that are kept, and those that left the device since the start.
+    pub evidence: [u64; 2],
     /// Messages that were no use: unknown topic, malformed, foreign acknowledgement.
     pub messages_refused: [u64; 3],
 }
@@ -115,6 +117,7 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         latency_us: latency(0.5).zip(latency(0.99)).map(|(half, most)| [half, most]),
         windows: [l.windows_closed, l.windows_acknowledged, l.windows_merged, l.windows_evicted, l.windows_waiting],
         clock_behind_ms: snapshot.clock_behind_ms,
+        evidence: snapshot.evidence,
         messages_refused: [refused.topic, refused.malformed, refused.acknowledgement],
     }
 }
@@ -172,6 +175,10 @@ impl std::fmt::Display for Status {
             f,
             "Windows:  {closed} closed: {acknowledged} with the collector, {merged} merged into wider ones, {evicted} given up, {waiting} waiting"
         )?;
+        let [kept, given] = self.evidence;
+        if kept + given > 0 {
+            writeln!(f, "Evidence: {kept} raw samples are kept, {given} have left the device")?;
+        }
         match self.clock_behind_ms {
             None => writeln!(f, "Clock:    not yet compared with the collector's")?,
             Some(ms) if ms.abs() < CLOCK_SAID_MS => writeln!(f, "Clock:    that of the collector")?,
@@ -218,6 +225,7 @@ mod tests {
             latency_us: Some([4, 16]),
             windows: [3, 2, 0, 0, 1],
             clock_behind_ms: Some(90_000),
+            evidence: [0; 2],
             messages_refused: [0; 3],
         };
         let text = status.to_string();

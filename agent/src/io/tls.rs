@@ -31,7 +31,7 @@ pub enum TlsError {
 }
 
 /// Reads the files; done anew for every connection, so that renewed certificates need no restart.
-pub fn client(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates(&config.ca_file, "the authority's certificates")?);
     if added == 0 {

@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn truths_stay_apart_from_samples_and_windows_do_not_grow_for_ever() {
         let truth = Window { labelled: 2, correct: 1, ..window(1, 8, 0) };
-        assert_eq!(merged(&[window(1, 7, 3)], &[truth.clone()]), None);
+        assert_eq!(merged(&[window(1, 7, 3)], std::slice::from_ref(&truth)), None);
         let both = merged(&[window(1, 7, 3), truth.clone()], &[window(1, 8, 1), truth]);
         assert_eq!(both, Some(vec![(1, 7, 2, 4), (1, 8, 1, 0)]));
         let wide = Window { span_ms: SLOT * COARSE_SLOTS_MAX, ..window(1, 0, 9) };

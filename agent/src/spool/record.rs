@@ -204,7 +204,7 @@ mod tests {
     fn record(n: u64, len: usize) -> Record {
         let bytes = (0..len).map(|i| (i as u64 * 31 + n) as u8).collect::<Vec<_>>();
         let (class, closed) = (Class::from_byte(n as u8 % 5), WallMs(1_795_000_000_000 + n));
-        Record { lo: n, hi: n, class, windows: 3, dated: n % 3 == 0, closed, bytes: bytes.into() }
+        Record { lo: n, hi: n, class, windows: 3, dated: n.is_multiple_of(3), closed, bytes: bytes.into() }
     }
 
     fn segment(records: &[Record]) -> Vec<u8> {

@@ -54,6 +54,7 @@ export interface Overview {
   timeline: Timeline | null;
   accuracy: Accuracy | null;
   ingest: { windows: number; refused: number; silent: number; last_ms: number | null };
+  notes: string[];
   empty: string | null;
 }
 

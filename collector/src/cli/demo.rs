@@ -13,6 +13,7 @@ use super::table::Table;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, SpoolConfig, TrialConfig};
+use driftline_agent::evidence::Policy;
 use driftline_agent::io::driver;
 use driftline_agent::io::report::Hooks;
 use driftline_agent::pumps::{CLASSES, COLUMNS, LABEL, Pump};
@@ -172,6 +173,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         trial: TrialConfig { samples: TRIAL_SAMPLES, commit_samples: TRIAL_SAMPLES },
         labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
         spool: SpoolConfig::default(),
+        evidence: Policy::default(),
     }
 }
 

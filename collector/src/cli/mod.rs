@@ -10,6 +10,7 @@ mod compare;
 mod demo;
 mod devices;
 mod evaluate;
+mod evidence;
 mod header;
 mod incidents;
 mod labels;
@@ -90,6 +91,9 @@ enum Command {
     Incidents(incidents::Command),
     /// How often a model is right: measured where true answers are known, else estimated
     Performance(performance::Args),
+    /// Raw samples: they stay on the devices unless somebody asks, with a reason
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     /// What samples really were
     #[command(subcommand)]
     Labels(labels::Command),
@@ -130,6 +134,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),
         Command::Plan(args) => plan::run(&args, client, &output),
         Command::Performance(args) => performance::run(&args, &client()?, &output),
+        Command::Evidence(command) => evidence::run(&command, &client()?, &output),
         Command::Labels(command) => labels::run(&command, &client()?, &output),
         Command::Rollouts(command) => rollouts::run(&command, &client()?, &output),
     }

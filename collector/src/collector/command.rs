@@ -1,6 +1,6 @@
 //! What people ask the collector to do, and its answers. Nothing wide happens without a plan that was confirmed by its hash.
 
-use super::{Collector, LabelsRequest, RELEASES_MAX, Topic};
+use super::{Collector, EvidenceWanted, LabelsRequest, RELEASES_MAX, Topic};
 use crate::record::Write;
 use crate::release::Release;
 use crate::rollout::machine::{Pause, Rollout};
@@ -69,6 +69,8 @@ pub enum Command {
     Acknowledge(u64),
     /// Tell a device what its samples really were.
     AddLabels(Box<LabelsRequest>),
+    /// Ask a device for raw samples.
+    Evidence(Box<EvidenceWanted>),
 }
 
 /// Why a command was not carried out.
@@ -102,6 +104,7 @@ impl Collector {
             Command::Resume(id) => self.change(now, id, "rollout.resumed", |r, now| r.resume(now.wall)),
             Command::Abort(id) => self.abort(now, id),
             Command::AddLabels(request) => self.add_labels(now, &request),
+            Command::Evidence(wanted) => self.ask_for_evidence(now, *wanted),
             Command::Acknowledge(id) => {
                 let state = self.book.acknowledge(id, now.wall).ok_or_else(|| {
                     Refused::new(

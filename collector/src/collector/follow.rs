@@ -218,6 +218,7 @@ impl Collector {
             self.send_desired(name);
         }
         self.labels.again(name);
+        self.ask_again(name);
         // What it has in flight may be stored already: say so before it sends again.
         self.acks.insert((name.clone(), birth.stream));
     }

@@ -242,6 +242,20 @@ act-paused = Paused.
 act-resumed = Resumed.
 act-aborted = Abort started.
 act-done = Finished.
+event-evidence-asked = { $samples } raw samples of { $device } were asked for: { $reason }
+event-evidence-came = { $rows } raw samples of { $device } are here.
+event-evidence-refused = { $device } gives out no raw samples: { $said }.
+event-evidence-expired = { $device } did not answer the request for raw samples within a day.
+note-clocks-behind = { $n ->
+    [one] The clock of { $device } is { $time } behind: its windows are
+   *[other] The clocks of { $n } devices are off, that of { $device } is { $time } behind: their windows are
+  } dated by the collector's.
+note-clocks-ahead = { $n ->
+    [one] The clock of { $device } is { $time } ahead: its windows are
+   *[other] The clocks of { $n } devices are off, that of { $device } is { $time } ahead: their windows are
+  } dated by the collector's.
+note-no-room = Devices without room for their backlog merged { $merged } windows into wider ones and gave up { $evicted }.
+empty-evidence = Nobody has asked for raw samples. They stay on the devices.
 event-rollout-created = Rollout { $id } was created: { $title }.
 event-rollout-stage = Rollout { $id }: { $sentence }
 mark-rollout = { $release } stage { $stage }

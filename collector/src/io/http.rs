@@ -6,7 +6,7 @@
 
 use super::driver::Ask;
 use super::live::{self, Hub};
-use crate::collector::{Command, LabelsRequest, Refused, RolloutRequest, Topic};
+use crate::collector::{Command, EvidenceWanted, LabelsRequest, Refused, RolloutRequest, Topic};
 use crate::detect::plan::{Assumed, devices};
 use crate::explain::Lang;
 use crate::view;
@@ -62,6 +62,8 @@ pub fn router(api: Api) -> Router {
         .route("/incidents/{id}", get(|api, query, Path(id): Path<String>| named(api, query, format!("incident:{id}"))))
         .route("/rollouts", get(|api, query| show(api, query, Topic::Rollouts)).post(create))
         .route("/rollouts/{id}", get(|api, query, Path(id): Path<String>| named(api, query, format!("rollout:{id}"))))
+        .route("/evidence", get(|api, query| show(api, query, Topic::EvidenceList)).post(ask_for_evidence))
+        .route("/evidence/{id}", get(|api, query, Path(id): Path<String>| named(api, query, format!("evidence:{id}"))))
         .route("/models", get(|api, query| show(api, query, Topic::Models)))
         .route("/devices", get(|api, query| show(api, query, Topic::Devices)))
         .route("/performance", get(performance))
@@ -253,6 +255,16 @@ async fn of_model(
         Some(Topic::Plan(model, _)) => show(api, options, Topic::Plan(model, assumed)).await,
         Some(topic) => show(api, options, topic).await,
         None => missing(&format!("model:{model}")),
+    }
+}
+
+async fn ask_for_evidence(State(api): State<Api>, body: Bytes) -> Response {
+    match serde_json::from_slice::<EvidenceWanted>(&body) {
+        Ok(wanted) => command(&api, Command::Evidence(Box::new(wanted)), StatusCode::ACCEPTED).await,
+        Err(e) => {
+            let message = format!("This is no request for samples: {e}.");
+            error(StatusCode::BAD_REQUEST, "bad_request", &message, "docs/api.md shows the fields")
+        }
     }
 }
 

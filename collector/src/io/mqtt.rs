@@ -5,8 +5,7 @@
 //! collector. A client lives for one connection (see the agent's link for why).
 
 use super::transport::{Incoming, Outgoing};
-use driftline_agent::config::TlsConfig;
-use driftline_agent::io::tls;
+use crate::config::ClientTls;
 use driftline_shared::units::Name;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::topic::{HostTopic, Leaf};
@@ -17,6 +16,7 @@ use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Filter, LastWill, Packet, Pu
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ pub struct Config {
     /// Its password.
     pub password: Option<Secret>,
     /// Certificates, when the broker wants TLS.
-    pub tls: Option<TlsConfig>,
+    pub tls: Option<ClientTls>,
     /// The fleet whose topics are read.
     pub fleet: Name,
     /// What the broker says on the host topic when this connection breaks.
@@ -187,6 +187,19 @@ fn try_publish(client: &AsyncClient, message: Outgoing) -> Option<Outgoing> {
     sent.is_err().then_some(message)
 }
 
+/// The certificates as they are now.
+pub fn read_tls(files: &ClientTls) -> Result<TlsConfiguration, String> {
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string());
+        let pem = bytes.and_then(|b| {
+            if String::from_utf8_lossy(&b).contains("-----BEGIN ") { Ok(b) } else { Err("it is no PEM file".into()) }
+        });
+        pem.map_err(|e| format!("{} cannot be used ({e}): give a PEM file that this user may read", path.display()))
+    };
+    let client_auth = files.own.as_ref().map(|(cert, key)| Ok::<_, String>((read(cert)?, read(key)?))).transpose()?;
+    Ok(TlsConfiguration::Simple { ca: read(&files.ca_file)?, alpn: None, client_auth })
+}
+
 fn options(config: &Config) -> Result<MqttOptions, String> {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_keep_alive(KEEP_ALIVE);
@@ -201,8 +214,7 @@ fn options(config: &Config) -> Result<MqttOptions, String> {
     let host = HostTopic(&config.fleet).to_string();
     options.set_last_will(LastWill::new(host, config.will.clone(), QoS::AtLeastOnce, true, None));
     if let Some(tls) = &config.tls {
-        let tls = tls::client(tls).map_err(|e| e.to_string())?;
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
+        options.set_transport(Transport::tls_with_config(read_tls(tls)?));
     }
     Ok(options)
 }

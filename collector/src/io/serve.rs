@@ -7,7 +7,6 @@ use super::store::{Store, StoreError};
 use super::transport::{INCOMING_MAX, OUTGOING_MAX};
 use super::{broker, mqtt};
 use crate::config::{Config, Mqtt};
-use driftline_agent::io::tls::{self, TlsError};
 use driftline_shared::wire::messages::Host;
 use driftline_shared::wire::{self, Kind};
 use std::future::Future;
@@ -50,8 +49,8 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// Certificates for the broker.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Tls(String),
     /// A secret's file.
     #[error("{path} cannot be read ({source}); it should hold one line")]
     Secret {
@@ -120,7 +119,7 @@ pub async fn serve(
         }
         Mqtt::External { host, port, username, password_file, tls } => {
             // A mistake in the files is told now; later they are read anew for every connection.
-            tls.as_ref().map(tls::client).transpose()?;
+            tls.as_ref().map(mqtt::read_tls).transpose().map_err(ServeError::Tls)?;
             let password = password_file.as_deref().map(secret).transpose()?.map(mqtt::Secret);
             let settings = mqtt::Config {
                 host: host.clone(),

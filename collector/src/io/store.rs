@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS truth(release INTEGER NOT NULL, cohort TEXT, slot INT
   labelled INTEGER NOT NULL, correct INTEGER NOT NULL, confusion TEXT NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS truth_key ON truth(release, ifnull(cohort, ''), cohort IS NULL, slot);
 CREATE INDEX IF NOT EXISTS truth_at ON truth(at);
+CREATE TABLE IF NOT EXISTS evidence(id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS label_queue(batch INTEGER PRIMARY KEY, device TEXT NOT NULL, frame BLOB NOT NULL);
 ";
 
@@ -207,6 +208,7 @@ impl Store {
         stored.releases = releases;
         stored.truths = self.truths()?;
         stored.labels = self.labels()?;
+        stored.evidence = self.documents("evidence")?;
         stored.incidents = self.documents("incident")?;
         stored.rollouts = self.documents("rollout")?;
         Ok(stored)
@@ -432,6 +434,10 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         Write::Rollout(rollout) => {
             run("INSERT OR REPLACE INTO rollout VALUES(?1, ?2)", params![signed(rollout.id), text(rollout)])
         }
+        Write::Evidence(request) => {
+            run("INSERT OR REPLACE INTO evidence VALUES(?1, ?2)", params![signed(request.id), text(request)])
+        }
+        Write::EvidenceGone(id) => run("DELETE FROM evidence WHERE id = ?1", params![signed(*id)]),
         Write::Event { at, kind, id } => {
             run("INSERT INTO event(at, kind, subject) VALUES(?1, ?2, ?3)", params![signed(at.0), kind, id])
         }

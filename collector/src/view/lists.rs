@@ -63,6 +63,17 @@ impl<'a> View<'a> {
         self.list_of(items.collect(), "empty-devices")
     }
 
+    /// Requests for raw samples, without the samples.
+    pub(super) fn evidence_list(&self) -> Value {
+        let items = self.core.evidence.all().map(|r| {
+            json!({
+                "id": r.id, "device": r.wanted.device, "samples": r.wanted.samples, "reason": r.wanted.reason,
+                "asked_ms": r.asked_ms, "state": r.state, "said": r.said, "rows": r.rows.len(),
+            })
+        });
+        self.list_of(items.collect(), "empty-evidence")
+    }
+
     /// The reading of a device in which a live incident sees the largest change, with that effect in standard deviations.
     fn worst(&self, release: &Release, device: &Name) -> Option<(String, f64)> {
         let live = self.core.book.all().filter(|i| i.is_live() && i.model == release.model);

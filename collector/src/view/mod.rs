@@ -39,6 +39,8 @@ pub fn render(core: &Collector, now: Now, topic: &Topic, lang: Lang) -> Value {
         Topic::Rollout(id) => core.rollouts.get(id).map_or(Value::Null, |r| view.rollout(r)),
         Topic::Models => view.models(),
         Topic::Devices => view.devices(),
+        Topic::EvidenceList => view.evidence_list(),
+        Topic::Evidence(id) => core.evidence.get(*id).map_or(Value::Null, |r| json!(r)),
         Topic::Performance(model) => view.performance(model),
         Topic::Plan(model, assumed) => view.plan(model, *assumed),
     }
@@ -55,6 +57,20 @@ pub fn event_text(core: &Collector, lang: Lang, event: &Event) -> String {
         "incident.updated" => titled("event-incident-updated"),
         "incident.resolved" => titled("incident-resolved"),
         "model.added" => Some(view.say("event-model-added", &[("id", &event.id)])),
+        "evidence.asked" | "evidence.came" | "evidence.refused" | "evidence.expired" => {
+            let request = event.id.parse().ok().and_then(|id| core.evidence.get(id));
+            request.map(|r| {
+                let (samples, rows) = (r.wanted.samples.to_string(), r.rows.len().to_string());
+                let arguments = [
+                    ("device", r.wanted.device.as_str()),
+                    ("samples", &samples),
+                    ("rows", &rows),
+                    ("reason", &r.wanted.reason),
+                    ("said", &r.said),
+                ];
+                view.say(&format!("event-{}", event.kind.replace('.', "-")), &arguments)
+            })
+        }
         "device.failed" => Some(view.say("event-device-failed", &[("device", &event.id)])),
         "rollout.created" => rollout()
             .map(|r| view.say("event-rollout-created", &[("id", &event.id), ("title", &view.rollout_title(r))])),
@@ -99,6 +115,8 @@ pub fn topic_name(topic: &Topic) -> String {
         Topic::Rollout(id) => format!("rollout:{id}"),
         Topic::Models => "models".into(),
         Topic::Devices => "devices".into(),
+        Topic::EvidenceList => "evidence".into(),
+        Topic::Evidence(id) => format!("evidence:{id}"),
         Topic::Performance(model) => format!("performance:{model}"),
         Topic::Plan(model, _) => format!("plan:{model}"),
     }
@@ -110,11 +128,13 @@ pub fn parse_topic(name: &str) -> Option<Topic> {
         "overview" => Topic::Overview,
         "incidents" => Topic::Incidents,
         "rollouts" => Topic::Rollouts,
+        "evidence" => Topic::EvidenceList,
         "models" => Topic::Models,
         "devices" => Topic::Devices,
         _ => match name.split_once(':')? {
             ("incident", id) => Topic::Incident(id.strip_prefix("INC-")?.parse().ok()?),
             ("rollout", id) => Topic::Rollout(id.parse().ok()?),
+            ("evidence", id) => Topic::Evidence(id.parse().ok()?),
             ("plan", model) => Topic::Plan(Name::new(model).ok()?, Assumed::default()),
             ("performance", model) => Topic::Performance(Name::new(model).ok()?),
             _ => return None,

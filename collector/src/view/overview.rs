@@ -2,6 +2,7 @@
 
 use super::{DeviceState, SILENT_MS_MIN, SILENT_WINDOWS, View};
 use crate::detect::panel::Level;
+use crate::explain::number;
 use crate::incident::Incident;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
@@ -51,8 +52,29 @@ impl View<'_> {
                 "windows": c.windows, "refused": c.refused.values().sum::<u64>(), "silent": self.silent(),
                 "last_ms": c.last_window.map(|t| t.0),
             },
+            "notes": self.notes(),
             "empty": (state == "empty").then(|| self.say("summary-empty", &[])),
         })
+    }
+
+    /// What is good to know and wants no decision: clocks that are off, devices that had no room for their windows.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let off = |name| self.core.clocks.behind_ms(name);
+        let wrong: Vec<&Name> = self.core.devices.keys().filter(|name| off(name) != 0).collect();
+        if let Some(worst) = wrong.iter().max_by_key(|name| off(name).unsigned_abs()) {
+            let id = if off(worst) > 0 { "note-clocks-behind" } else { "note-clocks-ahead" };
+            let (n, time) = (wrong.len().to_string(), number::duration(self.lang, off(worst).unsigned_abs()));
+            notes.push(self.say(id, &[("n", &n), ("device", worst.as_str()), ("time", &time)]));
+        }
+        let ledgers = || self.core.devices.values().map(|d| &d.ledger);
+        let (merged, evicted): (u64, u64) =
+            (ledgers().map(|l| l.windows_merged).sum(), ledgers().map(|l| l.windows_evicted).sum());
+        if merged + evicted > 0 {
+            let (merged, evicted) = (number::count(merged), number::count(evicted));
+            notes.push(self.say("note-no-room", &[("merged", &merged), ("evicted", &evicted)]));
+        }
+        notes
     }
 
     /// State, headline and the sentence below it. A failure to hear anything outranks drift.

@@ -4,6 +4,7 @@ use super::{Kind, TooLarge, write_with};
 use crate::list::{List, Text};
 use crate::manifest::{Digest, MANIFEST_BYTES_MAX};
 use crate::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs};
+use crate::window::FEATURES_MAX;
 use bincode::{Decode, Encode};
 
 /// Labels of a device, such as `site=busan`.
@@ -190,6 +191,58 @@ pub enum ToDevice {
         /// The manifest's exact bytes.
         manifest: List<u8, MANIFEST_BYTES_MAX>,
     },
+    /// Give out raw samples.
+    Evidence(EvidenceRequest),
+}
+
+/// Raw samples that somebody asks a device for: the newest of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct EvidenceRequest {
+    /// Number to answer with.
+    pub request: u64,
+    /// How many at most.
+    pub samples: u16,
+    /// Sensed at this time of the device or later.
+    pub from: WallMs,
+    /// And at this time or earlier.
+    pub to: WallMs,
+}
+
+/// Samples of one [`EvidenceRequest`].
+pub const EVIDENCE_SAMPLES_MAX: usize = 1_000;
+/// Samples in one [`Evidence`] frame: with [`FEATURES_MAX`] inputs and all outputs they fit.
+pub const EVIDENCE_ROWS_MAX: usize = 32;
+/// Outputs of a sample that are given out.
+pub const EVIDENCE_OUTPUTS_MAX: usize = 64;
+
+/// Raw samples, as they were asked for, or why not.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Evidence {
+    /// What this answers.
+    pub request: u64,
+    /// The release whose answers they hold.
+    pub release: Option<ReleaseId>,
+    /// Which part this is, from 0.
+    pub part: u16,
+    /// Of how many.
+    pub parts: u16,
+    /// Why there are none; else empty.
+    pub refused: Text<200>,
+    /// The samples, oldest first.
+    pub rows: List<EvidenceRow, EVIDENCE_ROWS_MAX>,
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct EvidenceRow {
+    /// Hash of its id, or of its running number.
+    pub id: u64,
+    /// When it was sensed, by the device's clock.
+    pub at: WallMs,
+    /// The model's inputs.
+    pub inputs: List<f32, FEATURES_MAX>,
+    /// What the model made of them.
+    pub outputs: List<f32, EVIDENCE_OUTPUTS_MAX>,
 }
 
 /// What samples really were, told to the device that judged them.

@@ -59,12 +59,14 @@ pub enum Kind {
     Block = 9,
     /// [`messages::Labels`].
     Labels = 10,
+    /// [`messages::Evidence`].
+    Evidence = 11,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block, Labels]
+        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block, Labels, Evidence]
             .into_iter()
             .find(|&k| k as u8 == byte)
     }

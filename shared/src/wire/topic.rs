@@ -18,6 +18,8 @@ pub enum Leaf {
     Events,
     /// Device to collector: requests.
     Requests,
+    /// Device to collector: raw samples that were asked for.
+    Evidence,
     /// Collector to device.
     Commands,
     /// Collector, or a tool of the operator, to device: what samples really were.
@@ -33,6 +35,7 @@ impl Leaf {
             Self::Windows => "w",
             Self::Events => "e",
             Self::Requests => "q",
+            Self::Evidence => "s",
             Self::Commands => "c",
             Self::Labels => "l",
         }
@@ -44,7 +47,8 @@ impl Leaf {
     }
 
     /// Leaves that devices publish on.
-    pub const FROM_DEVICE: [Self; 5] = [Self::Birth, Self::Death, Self::Windows, Self::Events, Self::Requests];
+    pub const FROM_DEVICE: [Self; 6] =
+        [Self::Birth, Self::Death, Self::Windows, Self::Events, Self::Requests, Self::Evidence];
 }
 
 /// Who a device topic belongs to.

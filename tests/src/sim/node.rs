@@ -2,6 +2,7 @@
 
 use super::{EPOCH_MS, name, power};
 use driftline_agent::agent::{Agent, Settings};
+use driftline_agent::evidence::Policy;
 use driftline_agent::observe::Profile;
 use driftline_agent::pumps::Pump;
 use driftline_agent::slot::{Proof, SlotFile};
@@ -47,6 +48,7 @@ pub(super) fn settings(i: usize, devices: usize, room: u64, stream: Stream) -> S
         spool_commit_ms: 5_000,
         drain: Drain::Backlog,
         labels_samples_max: 10_000,
+        evidence: Policy { samples: 100, per_day: 100 },
         proof: Proof { trial: 20, commit: 20 },
     }
 }

@@ -56,6 +56,11 @@ export function OverviewScreen({ view }: { view: Overview }) {
       {view.rollouts.map((rollout) => (
         <RolloutBox key={rollout.id} rollout={rollout} />
       ))}
+      {view.notes.map((note) => (
+        <p key={note} class="muted">
+          {note}
+        </p>
+      ))}
       {!view.empty && (
         <dl class="counts">
           {states.map((state) => (

@@ -1,0 +1,215 @@
+//! The newest samples as they were, with what the model said: kept only where the configuration says so, given out only when the collector
+//! asks, and never more than the configuration allows.
+//!
+//! Nothing is kept by default. What was given out for a request is given again when it is asked again (a link may break), without
+//! counting anew. Another release empties the ring: its answers would be of another kind.
+
+use crate::agent::Sample;
+use driftline_shared::list::{List, Text};
+use driftline_shared::units::{MonoMs, Now, ReleaseId};
+use driftline_shared::wire::messages::{
+    EVIDENCE_OUTPUTS_MAX, EVIDENCE_ROWS_MAX, EVIDENCE_SAMPLES_MAX, Evidence, EvidenceRequest, EvidenceRow,
+};
+use std::collections::VecDeque;
+
+/// Most samples that are kept.
+pub const SAMPLES_MAX: u32 = 100_000;
+/// The time that `per_day` counts in.
+const DAY_MS: u64 = 86_400_000;
+
+/// What may be kept and given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Samples that are kept; none keeps nothing.
+    pub samples: u32,
+    /// Samples that may leave the device within a day.
+    pub per_day: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { samples: 0, per_day: 100 }
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    row: (u64, u64),
+    /// Inputs, then outputs.
+    values: Vec<f32>,
+    inputs: usize,
+}
+
+/// The ring, and what waits to be given out.
+#[derive(Debug)]
+pub struct Ring {
+    policy: Policy,
+    kept: VecDeque<Kept>,
+    /// Since when samples are counted, and how many left.
+    day: (MonoMs, u32),
+    given: u64,
+    /// The request that was answered last, with its answer.
+    last: Option<(u64, Vec<Box<Evidence>>)>,
+    /// Parts of it that are on their way already.
+    sent: usize,
+}
+
+impl Ring {
+    /// An empty ring.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, kept: VecDeque::new(), day: (MonoMs(0), 0), given: 0, last: None, sent: 0 }
+    }
+
+    /// Keeps a sample, where samples are kept. Memory of the oldest one is used again.
+    pub fn remember(&mut self, id: u64, sample: &Sample<'_>) {
+        if self.policy.samples == 0 {
+            return;
+        }
+        let full = self.kept.len() >= self.policy.samples as usize;
+        let mut values = if full { self.kept.pop_front().map(|k| k.values) } else { None }.unwrap_or_default();
+        values.clear();
+        values.extend_from_slice(sample.inputs);
+        values.extend(sample.outputs.values().into_iter().flatten());
+        self.kept.push_back(Kept { row: (id, sample.event_time.0), values, inputs: sample.inputs.len() });
+    }
+
+    /// Another release answers.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
+    /// Samples that are kept, and samples that ever left.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.kept.len() as u64, self.given]
+    }
+
+    /// Somebody asks for samples.
+    pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) {
+        self.sent = 0;
+        if self.last.as_ref().is_some_and(|(known, _)| *known == request.request) {
+            return;
+        }
+        let parts = match self.pick(now, request) {
+            Ok(rows) => {
+                self.day.1 += rows.len() as u32;
+                self.given += rows.len() as u64;
+                let parts = rows.len().div_ceil(EVIDENCE_ROWS_MAX);
+                let part = |(part, rows): (usize, &[EvidenceRow])| {
+                    let rows = rows.iter().cloned().collect();
+                    let (part, parts, refused) = (part as u16, parts as u16, Text::default());
+                    Box::new(Evidence { request: request.request, release, part, parts, refused, rows })
+                };
+                rows.chunks(EVIDENCE_ROWS_MAX).enumerate().map(part).collect()
+            }
+            Err(why) => {
+                let (refused, rows) = (Text::cut(&why), List::default());
+                vec![Box::new(Evidence { request: request.request, release, part: 0, parts: 1, refused, rows })]
+            }
+        };
+        self.last = Some((request.request, parts));
+    }
+
+    /// The next part to send.
+    pub fn next_part(&mut self) -> Option<&Evidence> {
+        let (_, parts) = self.last.as_ref()?;
+        let part = parts.get(self.sent)?;
+        self.sent += 1;
+        Some(part)
+    }
+
+    /// Whether [`Ring::next_part`] has something.
+    pub fn is_due(&self) -> bool {
+        self.last.as_ref().is_some_and(|(_, parts)| self.sent < parts.len())
+    }
+
+    /// The newest of the samples that are asked for, oldest first.
+    fn pick(&mut self, now: Now, request: &EvidenceRequest) -> Result<Vec<EvidenceRow>, String> {
+        if self.policy.samples == 0 {
+            return Err("this device keeps no samples: set evidence.samples in its configuration".into());
+        }
+        if now.mono.0 >= self.day.0.0.saturating_add(DAY_MS) {
+            self.day = (now.mono, 0);
+        }
+        let left = self.policy.per_day.saturating_sub(self.day.1) as usize;
+        if left == 0 {
+            let per_day = self.policy.per_day;
+            return Err(format!(
+                "this device has given out the {per_day} samples that evidence.per_day allows within a day"
+            ));
+        }
+        let most = usize::from(request.samples).min(left).min(EVIDENCE_SAMPLES_MAX);
+        let wanted = |kept: &&Kept| (request.from.0..=request.to.0).contains(&kept.row.1);
+        let mut rows: Vec<EvidenceRow> = self.kept.iter().rev().filter(wanted).take(most).map(row).collect();
+        rows.reverse();
+        if rows.is_empty() { Err("no sample of that time is kept on this device".into()) } else { Ok(rows) }
+    }
+}
+
+fn row(kept: &Kept) -> EvidenceRow {
+    let (inputs, outputs) = kept.values.split_at(kept.inputs.min(kept.values.len()));
+    let outputs = outputs.iter().take(EVIDENCE_OUTPUTS_MAX).copied().collect();
+    EvidenceRow {
+        id: kept.row.0,
+        at: driftline_shared::units::WallMs(kept.row.1),
+        inputs: inputs.iter().copied().collect(),
+        outputs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::Outputs;
+    use driftline_shared::units::WallMs;
+
+    const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_795_000_000_000) };
+
+    fn filled(samples: u32, per_day: u32, many: u64) -> Ring {
+        let mut ring = Ring::new(Policy { samples, per_day });
+        for at in 0..many {
+            let (inputs, outputs) = ([at as f32, 0.5], [0.25, 0.75]);
+            let outputs = Outputs::Values(&outputs);
+            let sample =
+                Sample { event_time: WallMs(at), inputs: &inputs, outputs, trial: None, label: None, id: None };
+            ring.remember(at + 100, &sample);
+        }
+        ring
+    }
+
+    fn asked(ring: &mut Ring, now: Now, request: u64, samples: u16, from: u64) -> Result<Vec<u64>, String> {
+        let (from, to) = (WallMs(from), WallMs(u64::MAX));
+        ring.ask(now, None, &EvidenceRequest { request, samples, from, to });
+        let mut ids = Vec::new();
+        while let Some(part) = ring.next_part() {
+            if part.refused != Text::default() {
+                return Err(part.refused.to_string());
+            }
+            assert!(part.rows.iter().all(|r| r.inputs.len() == 2 && r.outputs.len() == 2));
+            ids.extend(part.rows.iter().map(|r| r.id));
+        }
+        Ok(ids)
+    }
+
+    #[test]
+    fn the_newest_samples_are_given_out_within_the_policy() {
+        let mut ring = filled(50, 60, 80);
+        assert_eq!(ring.counts(), [50, 0]);
+        assert_eq!(asked(&mut ring, NOW, 1, 40, 0), Ok((140..180).collect()));
+        assert_eq!(asked(&mut ring, NOW, 1, 40, 0).map(|ids| ids.len()), Ok(40), "asked again");
+        assert_eq!(asked(&mut ring, NOW, 2, 40, 0), Ok((160..180).collect()), "what the day leaves");
+        assert!(asked(&mut ring, NOW, 3, 1, 0).unwrap_err().contains("evidence.per_day"));
+        let tomorrow = Now { mono: MonoMs(2 * DAY_MS), ..NOW };
+        assert!(asked(&mut ring, tomorrow, 4, 5, 10_000).unwrap_err().contains("no sample of that time"));
+        assert_eq!(asked(&mut ring, tomorrow, 5, 5, 79), Ok(vec![179]));
+        assert_eq!(ring.counts(), [50, 61]);
+        ring.clear();
+        assert!(asked(&mut ring, tomorrow, 6, 5, 0).is_err());
+    }
+
+    #[test]
+    fn nothing_is_kept_unless_somebody_wants_it() {
+        let mut ring = filled(0, 100, 10);
+        assert_eq!(ring.counts(), [0, 0]);
+        assert!(asked(&mut ring, NOW, 1, 5, 0).unwrap_err().starts_with("this device keeps no samples"));
+    }
+}

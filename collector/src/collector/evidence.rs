@@ -1,0 +1,267 @@
+//! Raw samples of a device, asked for by a person with a reason, and what came of it.
+//!
+//! The device decides by its own policy what it gives out. Every request and every answer is stored and said on the live channel: who
+//! looks at the events later sees what left which device and why. A request is told again until it is answered or a day has passed.
+
+use super::{Collector, Refused, Topic};
+use crate::record::Write;
+use driftline_shared::baseline::Role;
+use driftline_shared::list::Text;
+use driftline_shared::manifest::Task;
+use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, WallMs};
+use driftline_shared::wire::messages::{self, EVIDENCE_SAMPLES_MAX, EvidenceRequest, ToDevice};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Requests kept; the oldest that is answered gives way.
+pub const REQUESTS_MAX: usize = 256;
+/// A request without an answer is told again after so long.
+const RETRY_MS: u64 = 30_000;
+/// And given up after so long.
+const PATIENCE_MS: u64 = 86_400_000;
+/// Longest reason.
+const REASON_BYTES_MAX: usize = 400;
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceWanted {
+    /// Whose samples.
+    pub device: Name,
+    /// How many at most, the newest.
+    pub samples: u16,
+    /// Why; it is kept with the request.
+    pub reason: String,
+    /// Sensed then or later, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<u64>,
+    /// And then or earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_ms: Option<u64>,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The device has not answered, or not with everything.
+    Waiting,
+    /// The samples are here.
+    Complete,
+    /// The device gives out none.
+    Refused,
+    /// It did not answer within a day.
+    Expired,
+}
+
+/// A sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Hash of its id.
+    pub id: String,
+    /// When it was sensed, by the device's clock.
+    pub at_ms: u64,
+    /// Inputs; null where a reading was missing.
+    pub inputs: Vec<Option<f32>>,
+    /// What the model made of them.
+    pub outputs: Vec<Option<f32>>,
+}
+
+/// A request with what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its number.
+    pub id: u64,
+    /// What was asked for.
+    pub wanted: EvidenceWanted,
+    /// When.
+    pub asked_ms: u64,
+    /// How far it is.
+    pub state: State,
+    /// What the device says where it gives out none.
+    pub said: String,
+    /// Names of the inputs.
+    pub inputs: Vec<String>,
+    /// Names of the outputs.
+    pub outputs: Vec<String>,
+    /// The samples, oldest first.
+    pub rows: Vec<Row>,
+}
+
+/// All requests.
+#[derive(Debug, Default)]
+pub struct Requests {
+    by_id: BTreeMap<u64, Request>,
+    last: u64,
+    /// What has come of requests that are not complete, and when they were told.
+    coming: BTreeMap<u64, Coming>,
+}
+
+#[derive(Debug, Default)]
+struct Coming {
+    told: Option<MonoMs>,
+    parts: BTreeMap<u16, Vec<Row>>,
+}
+
+impl Requests {
+    /// As they were stored, oldest first.
+    pub fn restore(stored: Vec<Request>) -> Self {
+        let waiting = stored.iter().filter(|r| r.state == State::Waiting);
+        let coming = waiting.map(|r| (r.id, Coming::default())).collect();
+        let last = stored.last().map_or(0, |r| r.id);
+        Self { by_id: stored.into_iter().map(|r| (r.id, r)).collect(), last, coming }
+    }
+
+    /// Newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Request> {
+        self.by_id.values().rev()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u64) -> Option<&Request> {
+        self.by_id.get(&id)
+    }
+}
+
+impl Collector {
+    pub(super) fn ask_for_evidence(&mut self, now: Now, wanted: EvidenceWanted) -> Result<Value, Refused> {
+        let device = &wanted.device;
+        if !self.devices.contains_key(device) {
+            let message = format!("There is no device {device}.");
+            return Err(Refused::new("not_found", message, "driftline devices list"));
+        }
+        let bad = |message: String| Err(Refused::new("bad_request", message, "docs/api.md shows the fields"));
+        let most = EVIDENCE_SAMPLES_MAX;
+        if wanted.samples == 0 || usize::from(wanted.samples) > most {
+            return bad(format!("A request asks for 1 to {most} samples."));
+        }
+        let reason = wanted.reason.trim();
+        if reason.is_empty() || reason.len() > REASON_BYTES_MAX || reason.contains(char::is_control) {
+            return bad(format!("A request needs a reason of at most {REASON_BYTES_MAX} bytes: it is kept."));
+        }
+        if self.evidence.by_id.values().any(|r| r.state == State::Waiting && r.wanted.device == *device) {
+            let message = format!("{device} has not answered the last request yet.");
+            return Err(Refused::new("conflict", message, "driftline evidence list"));
+        }
+        while self.evidence.by_id.len() >= REQUESTS_MAX {
+            let Some(oldest) = self.evidence.by_id.values().find(|r| r.state != State::Waiting).map(|r| r.id) else {
+                let message = format!("{REQUESTS_MAX} requests wait for their devices already.");
+                return Err(Refused::new("conflict", message, "driftline evidence list"));
+            };
+            self.evidence.by_id.remove(&oldest);
+            self.writes.push(Write::EvidenceGone(oldest));
+        }
+        // Numbers of an earlier life of this program must not come again: the device would answer as it did then.
+        let id = (self.evidence.last + 1).max(now.wall.0);
+        self.evidence.last = id;
+        let request = Request {
+            id,
+            wanted,
+            asked_ms: now.wall.0,
+            state: State::Waiting,
+            said: String::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            rows: Vec::new(),
+        };
+        self.evidence.by_id.insert(id, request);
+        self.evidence.coming.insert(id, Coming::default());
+        self.evidence_changed(now, id, "evidence.asked");
+        self.tell_evidence(now);
+        Ok(json!({ "id": id, "state": State::Waiting }))
+    }
+
+    /// Tells devices what is wanted of them, again where it was long ago.
+    pub(super) fn tell_evidence(&mut self, now: Now) {
+        let mut told = Vec::new();
+        let mut expired = Vec::new();
+        for (id, coming) in &mut self.evidence.coming {
+            let Some(request) = self.evidence.by_id.get(id) else { continue };
+            if now.wall.0 > request.asked_ms.saturating_add(PATIENCE_MS) {
+                expired.push(*id);
+                continue;
+            }
+            let due = coming.told.is_none_or(|at| now.mono >= at.after(RETRY_MS));
+            if due && self.devices.get(&request.wanted.device).is_some_and(|d| d.connected) {
+                coming.told = Some(now.mono);
+                let from = WallMs(request.wanted.from_ms.unwrap_or(0));
+                let to = WallMs(request.wanted.to_ms.unwrap_or(u64::MAX));
+                let message = EvidenceRequest { request: *id, samples: request.wanted.samples, from, to };
+                told.push((request.wanted.device.clone(), ToDevice::Evidence(message)));
+            }
+        }
+        told.into_iter().for_each(|(device, message)| self.tell(&device, &message, 1));
+        for id in expired {
+            self.end_evidence(now, id, State::Expired, "evidence.expired");
+        }
+    }
+
+    /// The device may have lost what it was told.
+    pub(super) fn ask_again(&mut self, device: &Name) {
+        let Requests { by_id, coming, .. } = &mut self.evidence;
+        for (id, coming) in coming {
+            if by_id.get(id).is_some_and(|r| r.wanted.device == *device) {
+                coming.told = None;
+            }
+        }
+    }
+
+    /// Part of an answer. What nobody asked this device for is not taken.
+    pub(super) fn evidence_came(&mut self, now: Now, device: &Name, part: &messages::Evidence) {
+        let id = part.request;
+        let Some(request) = self.evidence.by_id.get_mut(&id).filter(|r| r.wanted.device == *device) else { return };
+        let Some(coming) = self.evidence.coming.get_mut(&id) else { return };
+        if part.refused != Text::default() {
+            request.said = part.refused.to_string();
+            return self.end_evidence(now, id, State::Refused, "evidence.refused");
+        }
+        let parts = usize::from(part.parts);
+        let most = usize::from(request.wanted.samples).div_ceil(messages::EVIDENCE_ROWS_MAX);
+        if part.part >= part.parts || parts > most {
+            return;
+        }
+        coming.parts.insert(part.part, part.rows.iter().map(row).collect());
+        if coming.parts.len() < parts {
+            return;
+        }
+        let rows = std::mem::take(&mut coming.parts).into_values().flatten();
+        request.rows = rows.take(usize::from(request.wanted.samples)).collect();
+        let (inputs, outputs) = self.names_of(part.release);
+        if let Some(request) = self.evidence.by_id.get_mut(&id) {
+            (request.inputs, request.outputs) = (inputs, outputs);
+        }
+        self.end_evidence(now, id, State::Complete, "evidence.came");
+    }
+
+    fn names_of(&self, release: Option<ReleaseId>) -> (Vec<String>, Vec<String>) {
+        let Some(release) = release.and_then(|id| self.releases.get(&id)) else { return Default::default() };
+        let inputs = release.baseline.features.iter().filter(|f| matches!(f.role, Role::Input(_)));
+        let outputs = match &release.schema.task {
+            Task::Classification(classes) => classes.iter().map(ToString::to_string).collect(),
+            Task::Regression(n) => (0..*n).map(|i| format!("output{i}")).collect(),
+        };
+        (inputs.map(|f| f.name.to_string()).collect(), outputs)
+    }
+
+    fn end_evidence(&mut self, now: Now, id: u64, state: State, kind: &'static str) {
+        self.evidence.coming.remove(&id);
+        if let Some(request) = self.evidence.by_id.get_mut(&id) {
+            request.state = state;
+            self.evidence_changed(now, id, kind);
+        }
+    }
+
+    fn evidence_changed(&mut self, now: Now, id: u64, kind: &'static str) {
+        if let Some(request) = self.evidence.by_id.get(&id) {
+            self.writes.push(Write::Evidence(Box::new(request.clone())));
+            self.event(now, kind, id.to_string());
+            self.changed.extend([Topic::EvidenceList, Topic::Evidence(id)]);
+        }
+    }
+}
+
+fn row(row: &messages::EvidenceRow) -> Row {
+    let known = |values: &[f32]| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
+    Row { id: format!("{:016x}", row.id), at_ms: row.at.0, inputs: known(&row.inputs), outputs: known(&row.outputs) }
+}
