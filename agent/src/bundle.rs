@@ -4,12 +4,13 @@
 //! one place that checks them, for a bundle from a directory, from a packed file or fetched block by block. Formats
 //! are those of `shared::manifest`. Directories are read and written by `io::bundle_dir`; signatures come with a later issue.
 
+use crate::derived;
 use driftline_shared::baseline::{self, Baseline, FeatureBaseline, Role};
 use driftline_shared::embedding;
 use driftline_shared::list::List;
 use driftline_shared::manifest::{
     self, BASELINE_FILE, Digest, FileEntry, GOLDEN_FILE, Golden, MAGIC, MANIFEST_BYTES_MAX, MANIFEST_FILE, MODEL_FILE,
-    Manifest, SCHEMA_FILE, Schema, Task, split_packed,
+    Manifest, SAMPLE_VALUES_MAX, SCHEMA_FILE, Schema, Task, split_packed,
 };
 use driftline_shared::units::{Name, ReleaseId};
 use driftline_shared::window::FEATURES_MAX;
@@ -237,7 +238,12 @@ impl Bundle {
         names.zip(self.files.iter().map(Vec::as_slice)).chain([(MANIFEST_FILE, &*self.manifest_bytes)])
     }
 
-    /// How many numbers a sample has.
+    /// How many numbers the model takes of a sample.
+    pub fn model_inputs(&self) -> usize {
+        self.schema.sampled.as_ref().map_or_else(|| self.inputs(), derived::raw_len)
+    }
+
+    /// How many numbers of a sample are watched.
     pub fn inputs(&self) -> usize {
         self.baseline.features.iter().filter(|f| f.role.is_input()).count()
     }
@@ -293,12 +299,21 @@ impl Bundle {
         if self.schema.window_ms == 0 || self.schema.window_ms > WINDOW_MS_MAX {
             return wrong(format!("{SCHEMA_FILE} has windows of {} ms", self.schema.window_ms));
         }
+        let taken = self.model_inputs();
+        if let Some(sampled) = &self.schema.sampled {
+            let derived = derived::names(sampled).len();
+            if taken == 0 || taken > SAMPLE_VALUES_MAX || derived != inputs {
+                return wrong(format!(
+                    "{SCHEMA_FILE} describes samples of {taken} numbers of which {derived} are watched, and {BASELINE_FILE} has {inputs}"
+                ));
+            }
+        }
         let golden = &self.golden;
         let rows_fit = golden.inputs.len() == golden.outputs.len()
-            && golden.inputs.iter().all(|row| row.len() == inputs)
+            && golden.inputs.iter().all(|row| row.len() == taken)
             && golden.outputs.iter().all(|row| row.len() == outputs);
         if !rows_fit || golden.tolerance.is_nan() || golden.tolerance < 0.0 {
-            return wrong(format!("{GOLDEN_FILE} does not fit a model of {inputs} inputs and {outputs} outputs"));
+            return wrong(format!("{GOLDEN_FILE} does not fit a model of {taken} inputs and {outputs} outputs"));
         }
         Ok(())
     }

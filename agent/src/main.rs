@@ -224,9 +224,10 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
 /// Feeds systemd's watchdog while one agent ends and the next one loads its model, for as long as a start may take.
 async fn feed_watchdog_between() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let until = tokio::time::Instant::now() + START_MAX;
-    let mut ticks = tokio::time::interval(limit / 8);
-    while ticks.tick().await < until {
+    let every = limit / 8;
+    let mut ticks = tokio::time::interval(every);
+    for _ in 0..START_MAX.as_micros() / every.as_micros().max(1) {
+        ticks.tick().await;
         notify(&[NotifyState::Watchdog]);
     }
 }

@@ -11,7 +11,7 @@ use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
 use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
-use driftline_shared::manifest::{Digest, Guard, Task};
+use driftline_shared::manifest::{Digest, Guard, Sampled, Task};
 use driftline_shared::performance::entropy;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Name, ReleaseId};
@@ -29,12 +29,14 @@ pub struct Profile {
     pub name: Name,
     /// Length of a window.
     pub window_ms: u32,
-    /// Input columns in the model's order.
+    /// What is watched of the input: its columns in the model's order, or what is derived of a signal or an image.
     pub inputs: Vec<String>,
     /// Class names; empty for numbers.
     pub classes: Vec<String>,
     /// Column with the true class.
     pub label: Option<String>,
+    /// What a sample is, where it is not one number per input.
+    pub sampled: Option<Sampled>,
     /// What applications get outside the ranges.
     pub guard: Option<Guard>,
     /// The known range of every input; empty without a guard.
@@ -74,6 +76,7 @@ impl Profile {
             inputs: features.iter().filter(|f| f.role.is_input()).map(|f| f.name.to_string()).collect(),
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
+            sampled: schema.sampled.clone(),
             guard: schema.guard,
             ranges: schema.guard.map(|_| Ranges::of(bundle.baseline())).unwrap_or_default(),
             watch: schema.guard.map(|_| Watch::of(bundle.baseline(), schema.window_ms)),

@@ -226,7 +226,7 @@ impl Slots {
             Err(reason) => return self.fail(SlotState::Failed, &reason, false),
         };
         if let Some(active) = &self.active
-            && active.inputs != profile.inputs
+            && (active.inputs != profile.inputs || active.sampled != profile.sampled)
         {
             return self.fail(SlotState::Failed, &other_inputs(active, &profile), true);
         }

@@ -6,7 +6,7 @@
 use crate::config::Format;
 use crate::observe::Profile;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::class_index;
+use driftline_shared::manifest::{Sampled, class_index};
 use driftline_shared::units::hash;
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
@@ -99,6 +99,14 @@ pub enum SourceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder of images for a model that takes none.
+    #[error(
+        "{path} is a folder of images, and the model takes none: choose another source, or make its baseline from images"
+    )]
+    NoImages {
+        /// The folder.
+        path: String,
+    },
     /// Too much to shuffle in memory.
     #[error("{path} has more than {max} values, too many to shuffle in memory: use order = \"file\"")]
     TooLarge {
@@ -128,6 +136,14 @@ pub enum RowError {
         /// What it holds, cut.
         text: String,
     },
+    /// No image, or one beyond the limits.
+    #[error("{path} is not used ({reason})")]
+    Image {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// The line is no JSON object.
     #[error("the line is no JSON object")]
     NotAnObject,
@@ -149,17 +165,23 @@ pub struct Wanted {
     pub id: Option<String>,
     /// Column with the time at which the sample was taken.
     pub time: Option<String>,
+    /// What a sample is, where it is not a row.
+    pub sampled: Option<Sampled>,
 }
 
 impl Wanted {
     /// What the release wants; `label` overrides its label column, `id` names the column with the samples' ids.
     pub fn of(profile: &Profile, label: Option<&str>, id: Option<&str>) -> Self {
         Self {
-            inputs: profile.inputs.clone(),
+            inputs: match &profile.sampled {
+                Some(Sampled::Signal { channels, .. }) => channels.iter().map(ToString::to_string).collect(),
+                _ => profile.inputs.clone(),
+            },
             label: label.map(Into::into).or(profile.label.clone()),
             classes: profile.classes.clone(),
             id: id.map(Into::into),
             time: None,
+            sampled: profile.sampled.clone(),
         }
     }
 

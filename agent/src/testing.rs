@@ -139,6 +139,7 @@ pub fn schema(classes: usize) -> Schema {
         label: Some(Text::cut("label")),
         window_ms: 60_000,
         guard: None,
+        sampled: None,
     }
 }
 

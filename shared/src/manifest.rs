@@ -163,6 +163,52 @@ pub enum Guard {
 /// How far beyond the training data's smallest and largest value an input may lie, as a share of what is between them.
 pub const GUARD_MARGIN: f32 = 0.1;
 
+/// Most channels of a signal.
+pub const SIGNAL_CHANNELS_MAX: usize = 16;
+/// Most numbers that a sample of a signal or an image may have.
+pub const SAMPLE_VALUES_MAX: usize = 1 << 22;
+
+/// What a sample is, where it is more than one number per watched input. What is watched of it is derived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "no allocator here; there is one in a schema")]
+pub enum Sampled {
+    /// The newest readings of a signal.
+    Signal {
+        /// Columns of the source, in the model's order.
+        channels: List<Text<64>, SIGNAL_CHANNELS_MAX>,
+        /// How many readings of each.
+        length: u32,
+        /// After how many readings the next sample is taken.
+        hop: u32,
+        /// Whether all readings of a channel stand together, or those of one moment.
+        planar: bool,
+    },
+    /// An image.
+    Image {
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
+        /// 1 for grey, 3 for red, green and blue.
+        channels: u8,
+        /// Whether all pixels of a channel stand together, or the channels of a pixel.
+        planar: bool,
+        /// What a full pixel is.
+        pixels: Pixels,
+    },
+}
+
+/// What a pixel's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pixels {
+    /// 0 to 1.
+    Unit,
+    /// 0 to 255.
+    Byte,
+}
+
 /// How samples become the model's input, and how often windows close.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +224,9 @@ pub struct Schema {
     /// What happens outside what the training data was like; `None` lets everything pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// What a sample is; `None` is one number per watched input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Sampled>,
 }
 
 /// Inputs with the outputs they must give, checked on the device before a model is tried. `L` is the owner's list type.

@@ -18,6 +18,7 @@ mod influx;
 mod ingest;
 mod paths;
 mod performance;
+mod samples;
 mod service;
 mod sim;
 mod sources;

@@ -63,6 +63,11 @@ pub enum SourceKind {
         /// File whose first line applications must know.
         token_file: Option<PathBuf>,
     },
+    /// Image files of a folder.
+    Images {
+        /// The folder.
+        path: PathBuf,
+    },
     /// JSON messages on a topic of a broker.
     Mqtt {
         /// The topic.
@@ -169,6 +174,10 @@ impl SourceConfig {
                 lines.push(("deadline", quote(&format!("{deadline_ms}ms"))));
                 lines.extend(token_file.as_ref().map(|file| ("token_file", path(file))));
             }
+            SourceKind::Images { path: folder } => {
+                lines.push(("kind", quote("images")));
+                lines.push(("path", path(folder)));
+            }
             SourceKind::Mqtt { topic, host, port } => {
                 lines.push(("kind", quote("mqtt")));
                 lines.push(("topic", quote(topic)));
@@ -229,10 +238,14 @@ impl Checker<'_> {
             }
             "http" => self.http(&raw)?,
             "mqtt" => self.mqtt_topic(raw.topic, raw.host, raw.port)?,
+            "images" => match raw.path.clone().filter(|p| !p.as_os_str().is_empty()) {
+                Some(path) => SourceKind::Images { path },
+                None => return self.wrong("source.path", "missing", "give the folder of images"),
+            },
             "system" => SourceKind::System,
             "pumps" => SourceKind::Pumps { seed: raw.seed.unwrap_or(1), fault_after_ms: self.fault(raw.fault_after)? },
             _ => {
-                let kinds = "\"csv\", \"ndjson\", \"stdin\", \"command\", \"http\", \"mqtt\", \"system\" or \"pumps\"";
+                let kinds = "\"csv\", \"ndjson\", \"stdin\", \"command\", \"http\", \"images\", \"mqtt\", \"system\" or \"pumps\"";
                 return self.wrong("source.kind", raw.kind, &format!("use {kinds}"));
             }
         };
@@ -243,12 +256,18 @@ impl Checker<'_> {
     fn only_where_used(&self, raw: &RawSource) -> Result<(), ConfigError> {
         let kind = raw.kind.as_str();
         let file = matches!(kind, "csv" | "ndjson");
+        let images = kind == "images";
         let (pumps, http, mqtt) = (kind == "pumps", kind == "http", kind == "mqtt");
         let piped = matches!(kind, "stdin" | "command");
         let shuffled = file && raw.order.as_deref() == Some("shuffled");
-        let paced = file || piped || pumps || kind == "system";
+        let paced = file || piped || pumps || images || kind == "system";
         let rules = [
-            ("source.path", raw.path.is_some(), file, "only kinds \"csv\" and \"ndjson\" have a path"),
+            (
+                "source.path",
+                raw.path.is_some(),
+                file || images,
+                "only kinds \"csv\", \"ndjson\" and \"images\" have a path",
+            ),
             ("source.loop", raw.repeat.is_some(), file, "only kinds \"csv\" and \"ndjson\" can loop"),
             ("source.order", raw.order.is_some(), file, "only kinds \"csv\" and \"ndjson\" have an order"),
             (

@@ -118,6 +118,12 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
             Ok(_) => Fine(format!("{} can be read", path.display())),
             Err(e) => Problem(format!("{} cannot be read ({e}): check the path and the rights", path.display())),
         },
+        SourceKind::Images { path } => match fs::read_dir(path) {
+            Ok(_) => Fine(format!("the folder {} can be read", path.display())),
+            Err(e) => {
+                Problem(format!("the folder {} cannot be read ({e}): check the path and the rights", path.display()))
+            }
+        },
         SourceKind::Stdin { .. } => Fine("samples come on standard input".into()),
         SourceKind::Command { command, .. } => {
             let program = command.first().map_or("", String::as_str);

@@ -19,11 +19,12 @@ use crate::config::Config;
 use crate::guard::Answers;
 use crate::inference::Model;
 use crate::serving::Served;
+use crate::signal::Stretch;
 use crate::slot::{Action, Proof};
-use crate::source::{SourceError, Wanted};
+use crate::source::{Chunk, SourceError, Wanted};
 use crate::spool::journal::Entry;
 use answer::Before;
-use driftline_shared::manifest::Guard;
+use driftline_shared::manifest::{Guard, Sampled};
 use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -148,6 +149,9 @@ pub async fn start(
         candidate: None,
         trial: false,
         outputs: Vec::new(),
+        derived: Vec::new(),
+        stretch: None,
+        stretches: Chunk::default(),
         trial_outputs: Vec::new(),
         feed: None,
         served: watch::Sender::new(None),
@@ -204,6 +208,11 @@ struct Worker {
     /// Whether the candidate sees live samples.
     trial: bool,
     outputs: Vec<f32>,
+    /// What is watched of a signal or an image.
+    derived: Vec<f32>,
+    /// Readings on their way to a sample of a signal, and samples that are whole.
+    stretch: Option<(Sampled, Stretch)>,
+    stretches: Chunk,
     trial_outputs: Vec<f32>,
     feed: Option<Feed>,
     /// What applications can ask.
@@ -401,7 +410,7 @@ impl Worker {
         match fed {
             Some(Fed::Asked(asked)) => self.asked(asked),
             Some(Fed::Chunk(chunk)) => {
-                self.samples(&chunk, |_, _, _, _| {});
+                self.rows(&chunk);
                 if let Some(feed) = &self.feed {
                     feed.give_back(chunk);
                 }

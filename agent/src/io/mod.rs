@@ -11,6 +11,7 @@ pub(crate) mod connections;
 pub mod disk;
 pub mod doctor;
 pub mod driver;
+pub mod images;
 pub(crate) mod jobs;
 pub(crate) mod link;
 pub mod log;

@@ -25,7 +25,7 @@ pub enum RecordError {
         reason: String,
     },
     /// Not this kind.
-    #[error("samples that applications send cannot be recorded here: record them in the application, as CSV")]
+    #[error("requests and images cannot be recorded as CSV: record them in the application, or keep the files")]
     Kind,
     /// The output cannot be written.
     #[error("the output cannot be written")]
@@ -53,7 +53,7 @@ pub fn record(config: &SourceConfig, rows: u64, fault: bool, out: &mut impl Writ
             let _ = child.wait();
             copied?;
         }
-        SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Err(RecordError::Kind),
+        SourceKind::Http { .. } | SourceKind::Mqtt { .. } | SourceKind::Images { .. } => return Err(RecordError::Kind),
         SourceKind::Stdin { format } => copy(Box::new(std::io::stdin()), *format, "standard input", rows, out)?,
     }
     Ok(out.flush()?)

@@ -230,7 +230,7 @@ mod tests {
         ];
         assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value)));
         let inputs = vec!["thermal.cpu_thermal".to_owned(), "load1".to_owned()];
-        let wanted = Wanted { inputs, label: None, classes: vec![], id: None, time: None };
+        let wanted = Wanted { inputs, label: None, classes: vec![], id: None, time: None, sampled: None };
         let mut two = Sensors::wanted(root, &wanted).unwrap();
         fs::remove_file(root.join("sys/class/thermal/thermal_zone0/temp")).unwrap();
         let mut values = Vec::new();

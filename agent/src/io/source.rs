@@ -5,6 +5,7 @@
 //! wait, requests and messages, is refused instead.
 
 use super::command::{Command, Leash};
+use super::images::Images;
 use super::sensors::Sensors;
 use super::serving::{self, Asked};
 use super::topic;
@@ -235,6 +236,7 @@ fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted, leash: Leash)
         }
         SourceKind::Stdin { format } => Box::new(InOrder::stdin(*format, wanted)?),
         SourceKind::Command { command, format } => Box::new(Command::new(leash, command, *format, wanted)),
+        SourceKind::Images { path } => Box::new(Images::open(path, wanted.sampled.as_ref())?),
         SourceKind::System => Box::new(Sensors::wanted(Path::new("/"), &wanted)?),
         SourceKind::Pumps { .. } | SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Ok(()),
     };

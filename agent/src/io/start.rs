@@ -83,7 +83,7 @@ pub(crate) struct Started {
 
 /// Loads a bundle's model and checks it against its golden rows.
 pub(crate) fn load(bundle: &Bundle) -> Result<Loaded, ReleaseError> {
-    let mut model = Model::load(bundle.model(), bundle.inputs())?;
+    let mut model = Model::load(bundle.model(), bundle.model_inputs())?;
     if model.outputs() != bundle.outputs() {
         return Err(ReleaseError::Outputs { found: model.outputs(), wanted: bundle.outputs() });
     }

@@ -104,6 +104,7 @@ mod tests {
             classes: vec![],
             id: Some("n".into()),
             time: None,
+            sampled: None,
         };
         let mut malformed = 0;
         let one = read(br#"{"a":1,"b":2,"n":"x"}"#, &wanted, &mut malformed);

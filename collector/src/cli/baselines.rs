@@ -5,9 +5,11 @@
 //! what will be watched and what will not, in words.
 
 use super::output::progress;
+use super::sampled;
 use super::table::{Read, Table, context, header, rows};
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
+use driftline_agent::derived;
 use driftline_agent::inference::{self, Model, input_width, metadata};
 use driftline_agent::source::Wanted;
 use driftline_collector::baseline::{Built, Options, build};
@@ -15,7 +17,7 @@ use driftline_collector::calibration;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
 use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Schema, Task, class_index};
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Pixels, Sampled, Schema, Task, class_index};
 use driftline_shared::units::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ use std::process::ExitCode;
 
 /// Golden rows that travel with the model.
 const GOLDEN_ROWS: usize = 16;
+/// And numbers in all of them: one image can have more, and is one row.
+const GOLDEN_VALUES: usize = 100_000;
 /// Allowed difference between this machine's answers and the device's.
 const GOLDEN_TOLERANCE: f32 = 1e-3;
 
@@ -35,15 +39,31 @@ pub enum RowOrder {
     Independent,
 }
 
+/// What a full pixel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FullPixel {
+    /// 1.
+    Unit,
+    /// 255.
+    Byte,
+}
+
 /// Options of `driftline baselines create`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The ONNX model
     #[arg(long)]
     model: PathBuf,
-    /// CSV table of training rows, with a header line
+    /// CSV table of training rows, with a header line; or a folder of PNG and JPEG images, in folders named after their classes where
+    /// these are known
     #[arg(long)]
     data: PathBuf,
+    /// The rows are readings of a signal: the model takes as many of them as its input is long, and a new sample begins every HOP rows
+    #[arg(long, value_name = "HOP")]
+    signal_hop: Option<u32>,
+    /// What a full pixel is for a model of images: 1 or 255
+    #[arg(long, value_enum, default_value_t = FullPixel::Unit)]
+    pixels: FullPixel,
     /// Model name [default: from the model's metadata or file name]
     #[arg(long)]
     name: Option<String>,
@@ -75,8 +95,8 @@ pub struct Args {
     /// Samples that a window will hold on one device
     #[arg(long, default_value_t = 60)]
     window_samples: u32,
-    /// What applications get on a device when an input lies outside the range of these rows [default: the answer, as always]
-    #[arg(long, value_parser = guard, value_name = "flag|hold")]
+    /// What applications get on a device when inputs are not what these rows were [default: the answer, as always]
+    #[arg(long, value_parser = guard, value_name = "flag|hold|fallback")]
     guard: Option<Guard>,
     /// Whether rows are a series in time
     #[arg(long, value_enum, default_value_t = RowOrder::Series)]
@@ -152,6 +172,8 @@ pub struct Recipe {
     pub options: Options,
     /// What the rows truly were.
     pub truth: Truth,
+    /// What a sample is, where it is not a row.
+    pub sampled: Option<Sampled>,
 }
 
 /// Rows of inputs, and the class of each where it is known.
@@ -172,7 +194,8 @@ pub struct Truth {
 pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Result<(Bundle, Built)> {
     let inputs = &rows.inputs;
     let meta = metadata(onnx).with_context(|| origin[0].to_owned())?;
-    let mut model = Model::load(onnx, recipe.names.len()).with_context(|| origin[0].to_owned())?;
+    let width = recipe.sampled.as_ref().map_or(recipe.names.len(), derived::raw_len);
+    let mut model = Model::load(onnx, width).with_context(|| origin[0].to_owned())?;
     let carried = inference::class_names(onnx).with_context(|| origin[0].to_owned())?;
     let task = task(&recipe.classes, &meta, &carried, model.outputs())?;
     let outputs = answers(&mut model, inputs);
@@ -181,11 +204,23 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     }
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
     units.extend(recipe.units);
-    let units: Vec<String> = recipe.names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
+    // What the model takes, and what is watched of it.
+    let (names, watched) = match &recipe.sampled {
+        None => (recipe.names, None),
+        Some(sampled) => {
+            let of = |raw: &Vec<f32>| {
+                let mut values = Vec::new();
+                derived::values(sampled, raw, &mut values);
+                values
+            };
+            (derived::names(sampled), Some(inputs.iter().map(of).collect::<Vec<_>>()))
+        }
+    };
+    let units: Vec<String> = names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
     let table = driftline_collector::baseline::Table {
-        names: &recipe.names,
+        names: &names,
         units: &units,
-        inputs,
+        inputs: watched.as_ref().unwrap_or(inputs),
         outputs: &outputs,
         task: &task,
         times: &rows.times,
@@ -195,7 +230,14 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
-    let schema = Schema { format: FORMAT, task, label, window_ms: recipe.window_ms, guard: recipe.guard };
+    let schema = Schema {
+        format: FORMAT,
+        task,
+        label,
+        window_ms: recipe.window_ms,
+        guard: recipe.guard,
+        sampled: recipe.sampled,
+    };
     let golden = golden(inputs, &outputs);
     let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
     Ok((bundle, built))
@@ -232,25 +274,63 @@ fn calibrate(
 fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let origin = [args.model.display().to_string(), args.data.display().to_string()];
     let meta = metadata(onnx).with_context(|| origin[0].clone())?;
+    if args.data.is_dir() {
+        return of_images(onnx, args, &meta, [&origin[0], &origin[1]]);
+    }
     let header = header(&args.data)?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
     let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
     let classes = class_names(args, &meta, inference::class_names(onnx)?)?;
-    let wanted = Wanted { inputs: names.clone(), label: label.clone(), classes: classes.clone(), id: None, time: None };
-    let Read { inputs, truths: training, skipped } = rows(&args.data, &wanted)?;
+    let wanted = Wanted {
+        inputs: names.clone(),
+        label: label.clone(),
+        classes: classes.clone(),
+        id: None,
+        time: None,
+        sampled: None,
+    };
+    let Read { inputs, truths: mut training, skipped } = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
-    let held_out = held_out.map(|read| (read.inputs, read.truths));
-    let table = context(&args.data, [&args.time_column, &args.device_column], &header, inputs, &skipped)?;
+    let mut held_out = held_out.map(|read| (read.inputs, read.truths));
+    let mut table = context(&args.data, [&args.time_column, &args.device_column], &header, inputs, &skipped)?;
+    let sampled = args.signal_hop.map(|hop| sampled::signal(onnx, &names, hop)).transpose()?;
+    if let Some(sampled) = &sampled {
+        (table, training) = sampled::stretches(sampled, &table, &training)?;
+        let stretched = |(inputs, truths): KnownRows| {
+            let rows = Table { inputs, ..Table::default() };
+            sampled::stretches(sampled, &rows, &truths).map(|(table, truths)| (table.inputs, truths))
+        };
+        held_out = held_out.map(stretched).transpose()?;
+    }
+    let truth = Truth { classes, training, held_out };
+    let recipe = Recipe { names, label, sampled, ..recipe(args, &meta, truth)? };
+    make(onnx, recipe, &table, [&origin[0], &origin[1]])
+}
+
+/// The same from a folder of images.
+fn of_images(onnx: &[u8], args: &Args, meta: &BTreeMap<String, String>, origin: [&str; 2]) -> Result<(Bundle, Built)> {
+    let pixels = if args.pixels == FullPixel::Byte { Pixels::Byte } else { Pixels::Unit };
+    let sampled = sampled::image(onnx, pixels)?;
+    let classes = class_names(args, meta, inference::class_names(onnx)?)?;
+    let (table, training) = sampled::images(&args.data, &sampled, &classes)?;
+    let recipe = recipe(args, meta, Truth { classes, training, held_out: None })?;
+    // Files of a folder have no order in time.
+    let options = Options { independent_rows: true, ..recipe.options };
+    make(onnx, Recipe { sampled: Some(sampled), options, ..recipe }, &table, origin)
+}
+
+/// What the options and the model's metadata say, without the input.
+fn recipe(args: &Args, meta: &BTreeMap<String, String>, truth: Truth) -> Result<Recipe> {
     let stem = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(|| meta.get("driftline.name").cloned()).unwrap_or(stem);
     let release =
         args.release.clone().or_else(|| meta.get("driftline.release").cloned()).unwrap_or_else(|| "v1".into());
-    let recipe = Recipe {
+    Ok(Recipe {
         name: Name::new(&name).with_context(|| format!("`{name}` cannot name a model"))?,
         release: Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?,
-        names,
+        names: Vec::new(),
         units: args.units.iter().cloned().collect(),
-        label,
+        label: None,
         classes: args.classes.clone(),
         window_ms: args.window,
         guard: args.guard,
@@ -259,9 +339,9 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
             independent_rows: args.rows == RowOrder::Independent,
             tolerance: args.tolerance,
         },
-        truth: Truth { classes, training, held_out },
-    };
-    make(onnx, recipe, &table, [&origin[0], &origin[1]])
+        truth,
+        sampled: None,
+    })
 }
 
 /// Which columns feed the model, in its order.
@@ -284,7 +364,7 @@ fn input_names(
             "{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features"
         );
     }
-    match input_width(onnx)? {
+    match input_width(onnx)?.filter(|_| args.signal_hop.is_none()) {
         Some(width) if width != names.len() => bail!(
             "{model} takes {width} inputs, but {table} offers {} columns: say which are inputs with --features a,b,… or which are not with --exclude a,b,…",
             names.len()
@@ -346,7 +426,8 @@ fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
 fn golden(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> HeapGolden {
     let whole: Vec<usize> =
         (0..inputs.len()).filter(|&i| !outputs[i].is_empty() && inputs[i].iter().all(|v| v.is_finite())).collect();
-    let step = whole.len().div_ceil(GOLDEN_ROWS).max(1);
+    let rows = (GOLDEN_VALUES / inputs.first().map_or(1, Vec::len).max(1)).clamp(1, GOLDEN_ROWS);
+    let step = whole.len().div_ceil(rows).max(1);
     let picked: Vec<usize> = whole.into_iter().step_by(step).collect();
     HeapGolden {
         inputs: picked.iter().map(|&i| inputs[i].clone()).collect(),

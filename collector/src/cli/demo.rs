@@ -129,6 +129,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
             tolerance: TOLERANCE_DEFAULT,
         },
         truth: Truth { classes: CLASSES.map(str::to_owned).into(), training, held_out: None },
+        sampled: None,
     };
     Ok(make(onnx, recipe, &table, ["the demo's model", "the demo's pumps"])?.0)
 }

@@ -20,6 +20,7 @@ mod output;
 mod performance;
 mod plan;
 mod rollouts;
+mod sampled;
 mod serve;
 mod status;
 mod table;

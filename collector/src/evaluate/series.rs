@@ -209,7 +209,14 @@ pub fn release_of(baseline: Baseline, window_ms: u32) -> Release {
         name: name("v1"),
         files: Vec::new(),
         baseline,
-        schema: Schema { format: manifest::FORMAT, task: Task::Regression(0), label: None, window_ms, guard: None },
+        schema: Schema {
+            format: manifest::FORMAT,
+            task: Task::Regression(0),
+            label: None,
+            window_ms,
+            guard: None,
+            sampled: None,
+        },
         added: WallMs(0),
     }
 }

@@ -2,11 +2,14 @@
 
 use super::Worker;
 use crate::agent::{Input, Sample};
+use crate::derived;
 use crate::inference::{Model, Outputs};
 use crate::io::serving::{Answer, Asked, Unanswered};
 use crate::io::start;
 use crate::serving::Served;
+use crate::signal::Stretch;
 use crate::source::Chunk;
+use driftline_shared::manifest::Sampled;
 use driftline_shared::units::Name;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,15 +39,47 @@ impl Before {
     }
 }
 
+/// What the active model made of a sample.
+pub(super) struct Answered<'a> {
+    /// Its place in the chunk.
+    at: usize,
+    /// What the model took.
+    inputs: &'a [f32],
+    /// What is watched of it.
+    watched: &'a [f32],
+    outputs: Outputs<'a>,
+    /// The release before.
+    before: &'a mut Option<Before>,
+}
+
 impl Worker {
+    /// Takes what a source gives: samples, or readings of a signal that become samples.
+    pub(super) fn rows(&mut self, chunk: &Chunk) {
+        let sampled = self.agent.active().and_then(|p| p.sampled.clone());
+        let Some(sampled @ Sampled::Signal { .. }) = sampled else { return self.samples(chunk, |_| {}) };
+        if self.stretch.as_ref().is_none_or(|(known, _)| *known != sampled) {
+            self.stretch = Stretch::new(&sampled).map(|stretch| (sampled, stretch));
+        }
+        let Some((Sampled::Signal { channels, .. }, stretch)) = &mut self.stretch else { return };
+        let mut whole = std::mem::take(&mut self.stretches);
+        (whole.malformed, whole.late) = (chunk.malformed, chunk.late);
+        if chunk.malformed > 0 {
+            stretch.cut();
+        }
+        for (row, known) in chunk.values.chunks_exact(channels.len().max(1)).zip(&chunk.rows) {
+            stretch.push(row, *known, &mut whole);
+        }
+        self.samples(&whole, |_| {});
+        whole.clear();
+        self.stretches = whole;
+    }
+
     /// Infers and sketches a chunk; `each` sees what the active model made of each sample, and the release before. Allocates nothing per sample.
-    pub(super) fn samples(
-        &mut self,
-        chunk: &Chunk,
-        mut each: impl FnMut(usize, &[f32], Outputs<'_>, &mut Option<Before>),
-    ) {
+    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(Answered<'_>)) {
         let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
         let now = self.clock.now();
+        // A release that takes its place takes the same samples, or is refused.
+        let sampled = self.agent.active().and_then(|p| p.sampled.clone());
         if chunk.malformed > 0 {
             self.agent.handle(now, Input::Malformed(chunk.malformed));
             self.hooks.counters.late.fetch_add(chunk.late.into(), Ordering::Relaxed);
@@ -56,12 +91,20 @@ impl Worker {
                 None => Outputs::Failed,
             };
             self.hooks.counters.latency.add(began.elapsed());
-            each(at, inputs, outputs, &mut self.before);
+            let watched = match &sampled {
+                Some(sampled) => {
+                    derived::values(sampled, inputs, &mut self.derived);
+                    &self.derived
+                }
+                None => inputs,
+            };
+            each(Answered { at, inputs, watched, outputs, before: &mut self.before });
             let trial = match &mut self.candidate {
                 Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
                 _ => None,
             };
-            let sample = Sample { event_time: now.wall, inputs, outputs, trial, label: read.label, id: read.id };
+            let sample =
+                Sample { event_time: now.wall, inputs: watched, outputs, trial, label: read.label, id: read.id };
             self.agent.handle(now, Input::Sample(sample));
             // A release may have changed by this sample; the next one belongs to the new model.
             self.act();
@@ -86,10 +129,10 @@ impl Worker {
         let mut answers = std::mem::take(&mut self.answers);
         let changed = self.agent.drifted().map(|word| format!("{word}, as this device sees it"));
         let mut answer = Ok(Answer::default());
-        self.samples(&chunk, |at, inputs, outputs, before| match (outputs, &mut answer) {
+        self.samples(&chunk, |Answered { at, inputs, watched, outputs, before }| match (outputs, &mut answer) {
             (Outputs::Values(values), Ok(answer)) => {
                 let word = profile.as_ref().and_then(|p| {
-                    let strange = p.ranges.outside(inputs).or_else(|| changed.clone());
+                    let strange = p.ranges.outside(watched).or_else(|| changed.clone());
                     let earlier = || before.as_mut().filter(|b| b.classes == p.classes).and_then(|b| b.answer(inputs));
                     answers.give(p.guard, strange, values, earlier, &mut answer.scores)
                 });
@@ -121,7 +164,8 @@ impl Worker {
                 model: profile.model.clone(),
                 release: profile.name.clone(),
                 tensors: model.tensors(),
-                columns: profile.inputs.clone(),
+                // What is derived of a sample cannot be given instead of it.
+                columns: if profile.sampled.is_some() { Vec::new() } else { profile.inputs.clone() },
                 output: model.output().to_owned(),
                 outputs: model.outputs(),
                 classes: profile.classes.clone(),

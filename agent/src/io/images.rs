@@ -1,0 +1,175 @@
+//! Image files of a folder, as a camera leaves them there: decoded within limits, and brought to the model's size.
+//!
+//! What is there at the start is played in the order of names; then what is new is taken when it appears. Files are never changed
+//! or removed. One that is too large for its purpose, damaged or no image is counted and skipped.
+
+use super::source::{Player, log_malformed};
+use crate::source::{Chunk, Known, RowError, SourceError};
+use driftline_shared::manifest::{Pixels, Sampled};
+use driftline_shared::units::hash;
+use image::imageops::FilterType;
+use image::{ImageReader, Limits};
+use std::collections::BTreeSet;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Largest file.
+const FILE_BYTES_MAX: u64 = 32 << 20;
+/// Most pixels along a side, and most bytes of pixels: what a file of a few bytes may claim.
+const SIDE_MAX: u32 = 16_384;
+const PIXEL_BYTES_MAX: u64 = 128 << 20;
+/// Files of a folder that are looked at.
+const FILES_MAX: usize = 100_000;
+/// Pause before new files are looked for.
+const LOOK: Duration = Duration::from_millis(250);
+/// A file is taken when nothing was written to it for so long.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// The pixels of an image file as a model takes them; a sentence where it is no image.
+pub fn pixels(path: &Path, sampled: &Sampled) -> Result<Vec<f32>, String> {
+    let Sampled::Image { width, height, channels, planar, pixels } = sampled else {
+        return Err("the model takes no images".into());
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(SIDE_MAX), Some(SIDE_MAX));
+    limits.max_alloc = Some(PIXEL_BYTES_MAX);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|e| e.to_string())?;
+    let image = if (image.width(), image.height()) == (*width, *height) {
+        image
+    } else {
+        image.resize_exact(*width, *height, FilterType::Triangle)
+    };
+    let bytes = if *channels == 3 { image.to_rgb8().into_raw() } else { image.to_luma8().into_raw() };
+    let scale = if *pixels == Pixels::Unit { 255.0 } else { 1.0 };
+    let value = |byte: &u8| f32::from(*byte) / scale;
+    Ok(if *planar {
+        (0..usize::from(*channels)).flat_map(|c| bytes.iter().skip(c).step_by((*channels).into()).map(value)).collect()
+    } else {
+        bytes.iter().map(value).collect()
+    })
+}
+
+/// Image files of a folder in the order of their names.
+pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let is_image = |path: &PathBuf| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        matches!(extension.as_str(), "png" | "jpg" | "jpeg")
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(is_image)
+        .take(FILES_MAX)
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Plays a folder.
+pub(super) struct Images {
+    folder: PathBuf,
+    sampled: Sampled,
+    /// What was played.
+    known: BTreeSet<PathBuf>,
+    malformed: u64,
+}
+
+impl Images {
+    pub(super) fn open(folder: &Path, sampled: Option<&Sampled>) -> Result<Self, SourceError> {
+        let path = || folder.display().to_string();
+        let sampled = sampled.filter(|s| matches!(s, Sampled::Image { .. })).cloned();
+        let sampled = sampled.ok_or_else(|| SourceError::NoImages { path: path() })?;
+        files(folder).map_err(|source| SourceError::Read { path: path(), source })?;
+        Ok(Self { folder: folder.to_owned(), sampled, known: BTreeSet::new(), malformed: 0 })
+    }
+}
+
+impl Player for Images {
+    fn fill(&mut self, chunk: &mut Chunk, _: usize) -> Result<bool, SourceError> {
+        // A folder that is gone for a while, as a disk that is not mounted, is an empty one.
+        let all = files(&self.folder).unwrap_or_default();
+        if self.known.len() > all.len() {
+            self.known.retain(|path| all.contains(path));
+        }
+        let settled = |path: &&PathBuf| {
+            let modified = std::fs::metadata(path).and_then(|m| m.modified());
+            modified.is_ok_and(|at| SystemTime::now().duration_since(at).map_or(true, |age| age >= SETTLED))
+        };
+        let Some(next) = all.iter().filter(|path| !self.known.contains(*path)).find(settled) else {
+            std::thread::sleep(LOOK);
+            return Ok(true);
+        };
+        self.known.insert(next.clone());
+        match pixels(next, &self.sampled) {
+            Ok(values) => {
+                chunk.values.extend(values);
+                let name = next.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                chunk.rows.push(Known { id: Some(hash(name.as_bytes())), ..Known::default() });
+            }
+            Err(reason) => {
+                chunk.malformed += 1;
+                self.malformed += 1;
+                let path = next.display().to_string();
+                log_malformed(self.malformed, self.known.len() as u64, &RowError::Image { path, reason });
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+
+    fn sampled(channels: u8, planar: bool, pixels: Pixels) -> Sampled {
+        Sampled::Image { width: 4, height: 2, channels, planar, pixels }
+    }
+
+    #[test]
+    fn images_become_what_the_model_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let red = dir.path().join("red.png");
+        RgbImage::from_pixel(4, 2, Rgb([255, 51, 0])).save(&red).unwrap();
+        let found = pixels(&red, &sampled(3, true, Pixels::Unit)).unwrap();
+        assert_eq!(found, [[1.0; 8], [0.2; 8], [0.0; 8]].concat());
+        let found = pixels(&red, &sampled(3, false, Pixels::Byte)).unwrap();
+        assert_eq!(found, [255.0, 51.0, 0.0].repeat(8));
+        let large = dir.path().join("large.jpg");
+        GrayImage::from_pixel(400, 300, Luma([200])).save(&large).unwrap();
+        let found = pixels(&large, &sampled(1, true, Pixels::Byte)).unwrap();
+        assert!(found.len() == 8 && found.iter().all(|v| (v - 200.0).abs() <= 1.0), "{found:?}");
+        assert_eq!(files(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_image_or_a_bomb_is_a_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.png");
+        let complaint = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            pixels(&path, &sampled(3, true, Pixels::Unit)).unwrap_err()
+        };
+        assert!(!complaint(b"no image at all").is_empty());
+        assert!(!complaint(b"").is_empty());
+        // A file of some hundred bytes whose head claims 60,000 pixels a side.
+        GrayImage::from_pixel(8, 8, Luma([0])).save(&path).unwrap();
+        let mut bomb = std::fs::read(&path).unwrap();
+        bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+        let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&crc.to_be_bytes());
+        let said = complaint(&bomb);
+        assert!(said.to_lowercase().contains("limit") || said.contains("exceed"), "{said}");
+        let mut cut = std::fs::read(&path).unwrap();
+        cut.truncate(40);
+        assert!(!complaint(&cut).is_empty());
+    }
+}

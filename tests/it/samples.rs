@@ -1,0 +1,152 @@
+//! Samples that are more than rows: stretches of a signal and images, from their training data to what is watched on a device.
+
+use crate::fleet::{Collector, agent, agent_config, baseline, must, root, run, wait_for};
+use driftline_agent::bundle::Bundle;
+use driftline_shared::manifest::Sampled;
+use driftline_shared::random::Random;
+use image::{GrayImage, Luma};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A vibration of 50 readings a period with some noise, `times` as strong.
+fn vibration(path: &Path, rows: usize, times: f64) {
+    let mut random = Random::new(rows as u64);
+    let mut table = "accel\n".to_owned();
+    for at in 0..rows {
+        let _ =
+            writeln!(table, "{:.5}", times * (at as f64 * std::f64::consts::TAU / 50.0).sin() + 0.2 * random.normal());
+    }
+    fs::write(path, table).expect("a table");
+}
+
+fn names(bundle: &Path) -> Vec<String> {
+    let bundle = Bundle::read(bundle).expect("a bundle");
+    bundle.baseline().features.iter().map(|f| f.name.to_string()).collect()
+}
+
+#[test]
+fn a_signal_is_cut_into_samples_and_watched_by_its_figures() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let (train, live) = (dir.join("train.csv"), dir.join("live.csv"));
+    vibration(&train, 40_000, 1.0);
+    let more = ["--signal-hop", "64", "--window", "1s", "--window-samples", "40", "--name", "bearing"];
+    let made = baseline(dir, "corpus/nn-cnn1d-1x128.onnx", &train, &more);
+    let bundle = dir.join("bearing.bundle");
+    fs::rename(made, &bundle).expect("a bundle");
+    let schema = Bundle::read(&bundle).expect("a bundle").schema().clone();
+    assert!(matches!(schema.sampled, Some(Sampled::Signal { length: 128, hop: 64, planar: true, .. })), "{schema:?}");
+    assert_eq!(names(&bundle)[..5], ["accel.mean", "accel.rms", "accel.peak", "accel.kurtosis", "accel.crossings"]);
+
+    // 128 readings, and then 64 for each further sample; a row that cannot be read begins anew.
+    vibration(&live, 6_464, 1.0);
+    let text = fs::read_to_string(&live).expect("the table").replacen("\n", "\n?\n", 1);
+    fs::write(&live, text).expect("a table");
+    let collector = Collector::start(dir, None, "");
+    must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    let config =
+        agent_config(dir, "press-1", collector.mqtt_port, Some(&bundle), &format!("kind = \"csv\"\npath = {live:?}"));
+    let mut process = agent(dir, "press-1", &config);
+    assert!(process.wait().success());
+    assert!(process.said().contains("101 samples taken: 100 in windows, 1 refused"), "{}", process.said());
+
+    // Twice as strong: the fleet's view names what changed.
+    vibration(&live, 400_000, 2.0);
+    let source = format!("kind = \"csv\"\npath = {live:?}\nrate_hz = 3000.0\nloop = true");
+    let config = agent_config(dir, "press-2", collector.mqtt_port, Some(&bundle), &source);
+    let mut process = agent(dir, "press-2", &config);
+    let title = wait_for("an incident", || collector.get("incidents")["items"][0]["title"].as_str().map(str::to_owned));
+    assert!(title.starts_with("accel.rms moved up") || title.starts_with("accel.peak moved up"), "{title}");
+    process.terminate();
+    assert!(process.wait().success());
+
+    // Channels side by side in time, as an LSTM takes them.
+    let mut table = "a,b,c,d\n".to_owned();
+    (0..2_000).for_each(|at| writeln!(table, "{at},{},{},1", at % 7, at % 3).expect("text"));
+    fs::write(&train, table).expect("a table");
+    let made = baseline(dir, "corpus/nn-lstm-two.onnx", &train, &["--signal-hop", "16", "--window", "10s"]);
+    let schema = Bundle::read(&made).expect("a bundle").schema().clone();
+    assert!(matches!(schema.sampled, Some(Sampled::Signal { length: 32, hop: 16, planar: false, .. })), "{schema:?}");
+    let mut command = Command::new(crate::fleet::binary("driftline"));
+    command.args(["baselines", "create", "--signal-hop", "16", "--features", "a,b,c", "--data"]).arg(&train);
+    let (code, _, error) = run(command.arg("--model").arg(root().join("tests/models/corpus/nn-lstm-two.onnx")));
+    assert!(code == 1 && error.contains("3 channels cannot share"), "{error}");
+}
+
+/// Noise around a grey; how bright and how much.
+fn picture(path: &Path, random: &mut Random, brightness: f64) {
+    let pixel = |_, _| Luma([(brightness + 20.0 * random.normal()).clamp(0.0, 255.0) as u8]);
+    GrayImage::from_fn(16, 16, pixel).save(path).expect("an image");
+}
+
+#[test]
+fn a_folder_of_images_is_watched_by_what_eyes_see() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let (train, live) = (dir.join("train"), dir.join("live"));
+    fs::create_dir_all(&train).expect("a folder");
+    fs::create_dir_all(&live).expect("a folder");
+    let mut random = Random::new(1);
+    (0..200).for_each(|at| picture(&train.join(format!("{at:04}.png")), &mut random, 120.0));
+    fs::write(train.join("broken.png"), b"no image").expect("a file");
+    let mut command = Command::new(crate::fleet::binary("driftline"));
+    let bundle = dir.join("camera.bundle");
+    command
+        .args(["baselines", "create", "--window", "1s", "--window-samples", "20", "--name", "camera", "--data"])
+        .arg(&train);
+    command.arg("--model").arg(root().join("tests/models/corpus/int8-cnn-qdq-channel.onnx")).arg("--out").arg(&bundle);
+    let (code, _, said) = run(&mut command);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 of 201 images were skipped; the first is ") && said.contains("broken.png"), "{said}");
+    assert_eq!(names(&bundle)[..3], ["brightness", "contrast", "sharpness"]);
+
+    let config = agent_config(dir, "camera-1", 1, Some(&bundle), &format!("kind = \"images\"\npath = {live:?}"));
+    for at in 0..30 {
+        picture(&live.join(format!("{at:04}.png")), &mut random, 120.0);
+    }
+    // What a camera that fails may leave there: nothing, half a file, something else, a picture that claims to be huge.
+    fs::write(live.join("empty.png"), b"").expect("a file");
+    fs::write(live.join("notes.txt"), b"not for the model").expect("a file");
+    let whole = fs::read(live.join("0000.png")).expect("an image");
+    fs::write(live.join("half.jpg"), &whole[..whole.len() / 2]).expect("a file");
+    let mut bomb = whole;
+    bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    fs::write(live.join("bomb.png"), bomb).expect("a file");
+    let mut process = agent(dir, "camera-1", &config);
+    let status = || {
+        let (_, text, _) = run(Command::new(crate::fleet::binary("driftline-agent"))
+            .args(["status", "--json", "--config"])
+            .arg(&config));
+        serde_json::from_str::<serde_json::Value>(&text).ok()
+    };
+    wait_for("the first images", || (status()?["samples"] == serde_json::json!([33, 30, 3])).then_some(()));
+    picture(&live.join("new.png"), &mut random, 120.0);
+    wait_for("a new image", || (status()?["samples"] == serde_json::json!([34, 31, 3])).then_some(()));
+    process.terminate();
+    assert!(process.wait().success());
+    assert!(process.said().contains("bomb.png is not used"), "{}", process.said());
+
+    // A model of rows takes none.
+    let table = dir.join("rows.csv");
+    vibration(&table, 4_000, 1.0);
+    let text = fs::read_to_string(&table).expect("the table");
+    let wide: String = text
+        .lines()
+        .enumerate()
+        .map(|(at, v)| {
+            if at == 0 {
+                (0..20).map(|i| format!("c{i}")).collect::<Vec<_>>().join(",") + "\n"
+            } else {
+                vec![v; 20].join(",") + "\n"
+            }
+        })
+        .collect();
+    fs::write(&table, wide).expect("a table");
+    let rows = baseline(dir, "corpus/nn-mlp-batch-N.onnx", &table, &["--window", "1s"]);
+    let config = agent_config(dir, "camera-2", 1, Some(&rows), &format!("kind = \"images\"\npath = {live:?}"));
+    let mut process = agent(dir, "camera-2", &config);
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(process.said().contains("is a folder of images, and the model takes none"), "{}", process.said());
+}
