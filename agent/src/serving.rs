@@ -2,9 +2,10 @@
 //!
 //! JSON and the binary tensor extension of Triton are understood: with the header `Inference-Header-Content-Length` the body is so many bytes
 //! of JSON followed by tensors, little-endian, in the order in which they are named. A request holds one sample or several; inputs
-//! are the model's own tensors, or the columns of its release by name. A request is answered whole or not at all.
+//! are the model's own tensors, or the columns of its release by name; where samples are images, also PNG or JPEG files as binary BYTES. A request is answered whole or not at all.
 
 use crate::inference::TensorInfo;
+use driftline_shared::manifest::Sampled;
 use driftline_shared::units::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -13,6 +14,8 @@ use serde_json::{Map, Value, json};
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Most samples of a request.
 pub const REQUEST_SAMPLES_MAX: usize = 1024;
+/// Most image files of a request.
+const IMAGES_MAX: usize = 16;
 /// Where the protocol says how long the JSON is.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
 /// The output with the class's name, beside the scores.
@@ -35,7 +38,12 @@ pub struct Served {
     pub outputs: usize,
     /// Class names; empty for numbers.
     pub classes: Vec<String>,
+    /// What an image file becomes, where samples are images.
+    pub image: Option<Sampled>,
 }
+
+/// Makes a sample of an image file; a sentence where it is none.
+pub type Decode = fn(&[u8], &Sampled) -> Result<Vec<f32>, String>;
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +100,9 @@ pub enum Refused {
         /// What is right.
         wanted: usize,
     },
+    /// A file that is no image, or beyond the limits.
+    #[error("image {0} of the request is not used ({1})")]
+    Image(usize, String),
     /// Something that is no number.
     #[error("the input {name} holds {text}, which is no number")]
     NotANumber {
@@ -152,20 +163,29 @@ enum Asked {
 }
 
 /// Reads a request; `json_length` is what the header says.
-pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served) -> Result<Request, Refused> {
+pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: Decode) -> Result<Request, Refused> {
     let form = |what: &str| Refused::Form(what.to_owned());
     let split = json_length.unwrap_or(body.len());
     let (head, mut tail) = body.split_at_checked(split).ok_or_else(|| form("its JSON is longer than the body"))?;
     let infer: Infer = serde_json::from_slice(head).map_err(|e| Refused::Form(e.to_string()))?;
     let mut tensors = Vec::new();
-    for input in infer.inputs {
+    for mut input in infer.inputs {
         let size = input.parameters.get("binary_data_size").map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()));
         let values = match (size, &input.data) {
             (Some(size), None) => {
                 let size = size.ok_or_else(|| form("binary_data_size is no size"))?;
                 let (bytes, rest) = tail.split_at_checked(size).ok_or_else(|| form("binary data is missing"))?;
                 tail = rest;
-                binary(&input, bytes)?
+                match &served.image {
+                    Some(image) if input.datatype == "BYTES" => {
+                        let (values, images) = decoded(bytes, image, decode)?;
+                        // In the place of what the files become.
+                        let own = served.tensors.first().map_or(&[][..], |t| t.shape.get(1..).unwrap_or_default());
+                        input.shape = std::iter::once(images as i64).chain(own.iter().copied()).collect();
+                        values
+                    }
+                    _ => binary(&input, bytes)?,
+                }
             }
             (None, Some(data)) => {
                 let mut values = Vec::new();
@@ -262,6 +282,25 @@ fn binary(input: &InputTensor, bytes: &[u8]) -> Result<Vec<f32>, Refused> {
         "UINT64" => values!(u64),
         _ => values!(u8),
     })
+}
+
+/// The samples of image files, each behind its length in four bytes, and how many they are.
+fn decoded(mut bytes: &[u8], image: &Sampled, decode: Decode) -> Result<(Vec<f32>, usize), Refused> {
+    let (mut values, mut images) = (Vec::new(), 0);
+    while !bytes.is_empty() {
+        let file = bytes.split_first_chunk::<4>().and_then(|(length, rest)| {
+            let (file, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            Some((file, rest))
+        });
+        let Some((file, rest)) = file else { return Err(Refused::Form("a file is cut off".into())) };
+        if images >= IMAGES_MAX {
+            return Err(Refused::Image(images + 1, format!("{IMAGES_MAX} are taken at once")));
+        }
+        images += 1;
+        values.extend(decode(file, image).map_err(|why| Refused::Image(images, why))?);
+        bytes = rest;
+    }
+    Ok((values, images))
 }
 
 type Tensors = [(String, Vec<i64>, Vec<f32>)];
@@ -408,11 +447,16 @@ mod tests {
             output: "probabilities".into(),
             outputs: 3,
             classes: vec!["idle".into(), "normal".into(), "worn".into()],
+            image: None,
         }
     }
 
+    fn no_image(_: &[u8], _: &Sampled) -> Result<Vec<f32>, String> {
+        Err("no image".into())
+    }
+
     fn ask(text: &str) -> Result<Request, String> {
-        parse(text.as_bytes(), None, &served()).map_err(|e| e.to_string())
+        parse(text.as_bytes(), None, &served(), no_image).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -426,7 +470,7 @@ mod tests {
             "outputs":[{"name":"label","parameters":{"binary_data":true}}]}"#;
         let mut body = head.as_bytes().to_vec();
         [1.5f64, -2.0].iter().for_each(|v| body.extend_from_slice(&v.to_le_bytes()));
-        let binary = parse(&body, Some(head.len()), &served()).unwrap();
+        let binary = parse(&body, Some(head.len()), &served(), no_image).unwrap();
         assert_eq!(binary.values, [1.5, -2.0]);
         let response = respond(&binary, &served(), &[0.1, 0.2, 0.7], &[None]);
         let (json, tail) = response.body.split_at(response.json_length.unwrap());
@@ -461,7 +505,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_refused_or_read(body: Vec<u8>, length in proptest::option::of(0usize..300)) {
-            let _ = parse(&body, length, &served());
+            let _ = parse(&body, length, &served(), no_image);
         }
     }
 }

@@ -77,6 +77,34 @@ fn benches(c: &mut Criterion) {
     });
 }
 
+/// What the agent adds to a model: the sample into the window, the embedding, the memory for late truth.
+fn through_the_agent(c: &mut Criterion) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for (name, file) in [("mlp", "gas-v1.onnx"), ("forest", "corpus/sk-forest-names-plain.onnx")] {
+        let onnx = std::fs::read(root.join(file)).expect("a model");
+        let width = input_width(&onnx).expect("a model").expect("a fixed width");
+        let mut model = Model::load(&onnx, width).expect("a model that runs");
+        let mut rng = Random::new(1);
+        let samples: Vec<Vec<f32>> = (0..256).map(|_| (0..width).map(|_| rng.normal() as f32).collect()).collect();
+        let mut out = Vec::new();
+        let mut answer = |sample: &Vec<f32>| {
+            model.run(sample, &mut out).expect("an answer");
+            out.clone()
+        };
+        let outputs: Vec<Vec<f32>> = samples.iter().map(&mut answer).collect();
+        let mut agent = driftline_tests::watched::agent(&samples, &outputs);
+        let mut at = 0;
+        c.bench_function(&format!("agent/{name}"), |b| {
+            b.iter(|| {
+                at += 1;
+                let inputs = &samples[at % samples.len()];
+                let outputs = model.answer(black_box(inputs), &mut out);
+                driftline_tests::watched::sample(&mut agent, at as u64, inputs, outputs);
+            });
+        });
+    }
+}
+
 /// Models beside onnxruntime, which `tests/run speed` runs on the same files.
 fn models(c: &mut Criterion) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
@@ -102,5 +130,5 @@ fn models(c: &mut Criterion) {
     }
 }
 
-criterion_group!(core, benches, models);
+criterion_group!(core, benches, models, through_the_agent);
 criterion_main!(core);

@@ -128,6 +128,30 @@ fn a_folder_of_images_is_watched_by_what_eyes_see() {
     assert!(process.wait().success());
     assert!(process.said().contains("bomb.png is not used"), "{}", process.said());
 
+    // An application sends files, or what is none.
+    let config = agent_config(dir, "camera-3", 1, Some(&bundle), "kind = \"http\"\nlisten = \"127.0.0.1:0\"");
+    let mut process = agent(dir, "camera-3", &config);
+    let infer = format!("{}/models/camera/infer", process.after("applications can ask the model at "));
+    let ask = |files: &[&[u8]]| {
+        let tail: Vec<u8> = files.iter().flat_map(|f| [&(f.len() as u32).to_le_bytes()[..], f].concat()).collect();
+        let head = serde_json::json!({ "inputs": [{ "name": "x", "shape": [files.len()], "datatype": "BYTES",
+            "parameters": { "binary_data_size": tail.len() } }] });
+        let head = head.to_string();
+        let request = ureq::post(&infer).config().http_status_as_error(false).build();
+        let request = request.header("Inference-Header-Content-Length", head.len().to_string());
+        let mut answer = request.send([head.as_bytes(), &tail].concat()).expect("an answer");
+        let body: serde_json::Value = answer.body_mut().read_json().expect("JSON");
+        (answer.status().as_u16(), body)
+    };
+    let (first, second) =
+        (fs::read(live.join("0000.png")).expect("an image"), fs::read(live.join("0001.png")).expect("an image"));
+    let (status, answer) = ask(&[&first, &second]);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["outputs"][0]["shape"], serde_json::json!([2, 3]), "{answer}");
+    let (status, answer) = ask(&[&first, b"no image"]);
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().is_some_and(|e| e.starts_with("image 2 of the request is not used")), "{answer}");
+
     // A model of rows takes none.
     let table = dir.join("rows.csv");
     vibration(&table, 4_000, 1.0);

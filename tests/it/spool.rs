@@ -33,7 +33,7 @@ fn a_killed_agent_loses_nothing_that_was_on_its_disk() {
     let made = driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx);
     made.write(&bundle).expect("a folder");
     let port = free_port();
-    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100";
+    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nframes_max = 100000";
     let config = agent_config(dir, "pump-1", port, Some(&bundle), source);
     let spool = dir.join("pump-1").join("spool");
 

@@ -4,3 +4,4 @@ pub mod allocations;
 pub mod normal;
 pub mod pump_bundle;
 pub mod sim;
+pub mod watched;

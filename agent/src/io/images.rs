@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 const FILE_BYTES_MAX: u64 = 32 << 20;
 /// Most pixels along a side, and most bytes of pixels: what a file of a few bytes may claim.
 const SIDE_MAX: u32 = 16_384;
-const PIXEL_BYTES_MAX: u64 = 128 << 20;
+const PIXEL_BYTES_MAX: u64 = 64 << 20;
 /// Files of a folder that are looked at.
 const FILES_MAX: usize = 100_000;
 /// Pause before new files are looked for.
@@ -28,15 +28,20 @@ const SETTLED: Duration = Duration::from_millis(100);
 
 /// The pixels of an image file as a model takes them; a sentence where it is no image.
 pub fn pixels(path: &Path, sampled: &Sampled) -> Result<Vec<f32>, String> {
-    let Sampled::Image { width, height, channels, planar, pixels } = sampled else {
-        return Err("the model takes no images".into());
-    };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
     }
+    decode(&bytes, sampled)
+}
+
+/// The same from the bytes of a file.
+pub fn decode(bytes: &[u8], sampled: &Sampled) -> Result<Vec<f32>, String> {
+    let Sampled::Image { width, height, channels, planar, pixels } = sampled else {
+        return Err("the model takes no images".into());
+    };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(SIDE_MAX), Some(SIDE_MAX));

@@ -4,6 +4,7 @@
 //! its deadline is dropped unanswered by the model. Requests that do not fit the model are counted as samples that could not be read.
 
 use super::connections::Limited;
+use super::images;
 use super::source::Fed;
 use crate::config::Listen;
 use crate::serving::{self, JSON_LENGTH, REQUEST_BYTES_MAX, Refused, Request, Served};
@@ -216,7 +217,14 @@ async fn infer(
     let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
     let request = match length {
         Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),
-        length => serving::parse(&body, length.flatten(), &served),
+        // Images take their time to decode; the link is not to wait for it.
+        length if served.image.is_some() => {
+            let served = served.clone();
+            let parsed =
+                tokio::task::spawn_blocking(move || serving::parse(&body, length.flatten(), &served, images::decode));
+            parsed.await.unwrap_or_else(|_| Err(Refused::Form("it cannot be read".into())))
+        }
+        length => serving::parse(&body, length.flatten(), &served, images::decode),
     };
     let request = match request {
         Ok(request) => request,

@@ -35,7 +35,7 @@ fn shape(onnx: &[u8]) -> Result<Vec<usize>> {
 pub fn signal(onnx: &[u8], names: &[String], hop: u32) -> Result<Sampled> {
     let (dims, many) = (shape(onnx)?, names.len());
     let values: usize = dims.iter().product();
-    if many == 0 || many > SIGNAL_CHANNELS_MAX || values % many != 0 || hop == 0 {
+    if many == 0 || many > SIGNAL_CHANNELS_MAX || !values.is_multiple_of(many) || hop == 0 {
         bail!(
             "the model takes {values} numbers, which {many} channels cannot share: name the channels with --features (at most {SIGNAL_CHANNELS_MAX})"
         );

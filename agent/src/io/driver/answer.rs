@@ -169,6 +169,7 @@ impl Worker {
                 output: model.output().to_owned(),
                 outputs: model.outputs(),
                 classes: profile.classes.clone(),
+                image: profile.sampled.clone().filter(|s| matches!(s, Sampled::Image { .. })),
             })
         });
         let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
