@@ -10,7 +10,7 @@ use driftline_shared::embedding;
 use driftline_shared::list::List;
 use driftline_shared::manifest::{
     self, BASELINE_FILE, Digest, FileEntry, GOLDEN_FILE, Golden, MAGIC, MANIFEST_BYTES_MAX, MANIFEST_FILE, MODEL_FILE,
-    Manifest, SAMPLE_VALUES_MAX, SCHEMA_FILE, Schema, Task, split_packed,
+    Manifest, SAMPLE_VALUES_MAX, SCHEMA_FILE, Sampled, Schema, Task, split_packed,
 };
 use driftline_shared::units::{Name, ReleaseId};
 use driftline_shared::window::FEATURES_MAX;
@@ -301,6 +301,9 @@ impl Bundle {
         }
         let taken = self.model_inputs();
         if let Some(sampled) = &self.schema.sampled {
+            if matches!(sampled, Sampled::Image { channels, .. } if ![1, 3].contains(channels)) {
+                return wrong(format!("{SCHEMA_FILE} describes images that have neither one nor three channels"));
+            }
             let derived = derived::names(sampled).len();
             if taken == 0 || taken > SAMPLE_VALUES_MAX || derived != inputs {
                 return wrong(format!(

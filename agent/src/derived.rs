@@ -17,8 +17,10 @@ const COLOURS: [&str; 3] = ["red", "green", "blue"];
 /// How many numbers the model takes of a sample.
 pub fn raw_len(sampled: &Sampled) -> usize {
     match sampled {
-        Sampled::Signal { channels, length, .. } => channels.len() * *length as usize,
-        Sampled::Image { width, height, channels, .. } => *width as usize * *height as usize * usize::from(*channels),
+        Sampled::Signal { channels, length, .. } => channels.len().saturating_mul(*length as usize),
+        Sampled::Image { width, height, channels, .. } => {
+            (*width as usize).saturating_mul(*height as usize).saturating_mul(usize::from(*channels))
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Ring {
         let mut values = if full { self.kept.pop_front().map(|k| k.values) } else { None }.unwrap_or_default();
         values.clear();
         values.extend_from_slice(sample.inputs);
-        values.extend(sample.outputs.values().into_iter().flatten());
+        values.extend(sample.outputs.values().into_iter().flatten().take(EVIDENCE_OUTPUTS_MAX));
         self.kept.push_back(Kept { row: (id, sample.event_time.0), values, inputs: sample.inputs.len() });
     }
 
@@ -85,10 +85,14 @@ impl Ring {
 
     /// Somebody asks for samples.
     pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) {
-        self.sent = 0;
-        if self.last.as_ref().is_some_and(|(known, _)| *known == request.request) {
+        if let Some((_, parts)) = self.last.as_ref().filter(|(known, _)| *known == request.request) {
+            // Asked again: from the beginning, but not before all of it had its turn.
+            if self.sent >= parts.len() {
+                self.sent = 0;
+            }
             return;
         }
+        self.sent = 0;
         let parts = match self.pick(now, request) {
             Ok(rows) => {
                 self.day.1 += rows.len() as u32;
@@ -147,7 +151,7 @@ impl Ring {
 
 fn row(kept: &Kept) -> EvidenceRow {
     let (inputs, outputs) = kept.values.split_at(kept.inputs.min(kept.values.len()));
-    let outputs = outputs.iter().take(EVIDENCE_OUTPUTS_MAX).copied().collect();
+    let outputs = outputs.iter().copied().collect();
     EvidenceRow {
         id: kept.row.0,
         at: driftline_shared::units::WallMs(kept.row.1),

@@ -168,7 +168,7 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
     let split = json_length.unwrap_or(body.len());
     let (head, mut tail) = body.split_at_checked(split).ok_or_else(|| form("its JSON is longer than the body"))?;
     let infer: Infer = serde_json::from_slice(head).map_err(|e| Refused::Form(e.to_string()))?;
-    let mut tensors = Vec::new();
+    let mut tensors: Vec<(String, Vec<i64>, Vec<f32>)> = Vec::new();
     for mut input in infer.inputs {
         let size = input.parameters.get("binary_data_size").map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()));
         let values = match (size, &input.data) {
@@ -178,6 +178,11 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
                 tail = rest;
                 match &served.image {
                     Some(image) if input.datatype == "BYTES" => {
+                        // One tensor of files, so that its limit is the request's.
+                        let own = served.tensors.first().is_some_and(|t| t.name == input.name);
+                        if !own || tensors.iter().any(|(name, ..)| *name == input.name) {
+                            return Err(form("image files are one input, the model's own"));
+                        }
                         let (values, images) = decoded(bytes, image, decode)?;
                         // In the place of what the files become.
                         let own = served.tensors.first().map_or(&[][..], |t| t.shape.get(1..).unwrap_or_default());

@@ -45,8 +45,11 @@ pub enum Action {
     Back,
     /// Lets go of the staged model.
     Discard,
-    /// Lets go of the model before.
-    Settle,
+    /// Lets go of the model before, unless a guard falls back to it.
+    Settle {
+        /// Whether this was the way back.
+        reverted: bool,
+    },
 }
 
 /// Where a release to be staged comes from.
@@ -338,7 +341,7 @@ impl Slots {
         if revert {
             // It was committed before; there is nothing left to prove.
             self.before = None;
-            self.actions.push_back(Action::Settle);
+            self.actions.push_back(Action::Settle { reverted: true });
         } else {
             self.phase = Phase::Uncommitted { good: 0 };
         }
@@ -360,7 +363,7 @@ impl Slots {
         }
         self.phase = Phase::Idle;
         self.before = None;
-        self.actions.push_back(Action::Settle);
+        self.actions.push_back(Action::Settle { reverted: false });
         self.tell_where_it_stands();
     }
 

@@ -23,7 +23,7 @@ use driftline_shared::wire::{self, FRAME_BYTES_MAX, IN_FLIGHT_MAX, Kind, WINDOWS
 use journal::{Entry, PENDING_MAX, Recovered};
 pub use pressure::Room;
 use record::{Class, Record};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Bytes of a frame that are no windows: envelope, stream, number and count, rounded up.
 const FRAME_OVERHEAD: usize = 64;
@@ -40,6 +40,8 @@ pub struct Spool {
     slot_ms: u32,
     /// Whether the clock was compared with the collector's.
     dated: bool,
+    /// First numbers of frames of this start that do not go together with the next one.
+    apart: BTreeSet<u64>,
     /// The end of the newest window that was handed over.
     closed: WallMs,
     /// What earlier starts left, oldest first, and last the stream of this start.
@@ -116,6 +118,7 @@ impl Spool {
             waiting_class: Class::Samples,
             slot_ms: u32::MAX,
             dated: false,
+            apart: BTreeSet::new(),
             closed: WallMs(0),
             lines: VecDeque::from([Line {
                 stream,
@@ -241,14 +244,9 @@ impl Spool {
             return Some(self.gap(stream, 1, lowest - 1, GapReason::Settled).bytes);
         }
         let record = &line.records[line.due()?];
-        let (stream, lo, hi) = (line.stream, record.lo, record.hi);
-        // The numbers of frames that were merged into this one are settled before it.
-        let merged = record.windows > 0 && line.cursor < hi;
-        let bytes = record.bytes.clone();
-        let through = if merged { hi - 1 } else { hi };
-        line.cursor = through + 1;
-        line.sent = line.sent.max(through);
-        Some(if merged { self.gap(stream, lo, through, GapReason::Merged).bytes } else { bytes })
+        line.cursor = record.hi + 1;
+        line.sent = line.sent.max(record.hi);
+        Some(record.bytes.clone())
     }
 
     /// Whether [`Spool::next_to_send`] would give something.
@@ -288,6 +286,9 @@ impl Spool {
             self.lines.remove(at);
         }
         stored.iter().for_each(|record| self.lets_go(record));
+        if stream == self.live().stream {
+            self.apart = self.apart.split_off(&through.0);
+        }
         let windows = stored.iter().map(|record| u64::from(record.windows)).sum();
         self.counts.acknowledged += windows;
         self.kept -= windows;
@@ -329,7 +330,7 @@ impl Spool {
         let (stream, number) = (self.live().stream, self.live().next);
         let pieces: Vec<Box<[u8]>> = self.waiting.drain(..).collect();
         self.waiting_bytes = 0;
-        let Some(bytes) = self.frame(stream, number, &pieces) else {
+        let Some(bytes) = self.frame(stream, number, number, &pieces) else {
             // `append` keeps the sum below a frame's size.
             self.give_up(u64::from(windows));
             return;
@@ -341,16 +342,22 @@ impl Spool {
         let line = self.live_mut();
         line.records.push_back(record);
         line.next += 1;
-        while let Some(class) = self.pressed() {
-            if !self.coarsen(class) && !self.evict(class) {
+        while let Some((class, crowded)) = self.pressed() {
+            let merged = match crowded {
+                // Any two will do.
+                true => Class::BUDGETED.iter().any(|class| self.coarsen(*class, true)),
+                false => self.coarsen(class, false),
+            };
+            if !merged && !self.evict(class) {
                 break;
             }
         }
     }
 
-    fn frame(&mut self, stream: Stream, number: u64, windows: &[Box<[u8]>]) -> Option<Bytes> {
+    fn frame(&mut self, stream: Stream, lo: u64, hi: u64, windows: &[Box<[u8]>]) -> Option<Bytes> {
+        let back = u32::try_from(hi - lo).ok()?;
         let pieces = windows.iter().map(|w| &**w);
-        let len = pack::write_encoded(stream, Seq(number), pieces, &mut self.scratch).ok()?;
+        let len = pack::write_encoded(stream, Seq(hi), back, pieces, &mut self.scratch).ok()?;
         self.scratch.get(..len).map(Bytes::copy_from_slice)
     }
 
@@ -469,7 +476,7 @@ mod tests {
                 while let Some(window) = windows.next::<256>().expect("own windows") {
                     slots.push((window.start.0 / 60_000, window.span_ms / 60_000));
                 }
-                all.push((windows.seq.0, windows.seq.0, slots));
+                all.push((windows.seq.0 - u64::from(windows.back), windows.seq.0, slots));
                 windows.seq
             };
             spool.acknowledge(Stream(9), hi);
@@ -502,7 +509,7 @@ mod tests {
         assert_eq!(covered, (0..200).collect::<Vec<_>>(), "every minute is in one window");
         let widest = all.iter().flat_map(|(_, _, slots)| slots).map(|s| s.1).max();
         assert_eq!(widest, Some(4), "all of them a little, not one of them very much");
-        // Every number comes once: as a frame, or settled just before the frame that has its windows.
+        // Every number comes once, with the frame that has its windows.
         let numbers: Vec<u64> = all.iter().flat_map(|&(lo, hi, _)| lo..=hi).collect();
         assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
         assert_eq!(spool.windows_waiting(), 0);
@@ -546,5 +553,39 @@ mod tests {
         spool.rewind();
         let again: Vec<Bytes> = std::iter::from_fn(|| spool.next_to_send()).take(first.len()).collect();
         assert_eq!(again, first);
+    }
+
+    #[test]
+    fn a_full_backlog_of_earlier_starts_does_not_take_what_is_new() {
+        let mut spool = Spool::new(Stream(9), Room::of_frames(64));
+        spool.durable(vec![left(1, 100)]);
+        for at in 0..300 {
+            spool.append(&window(at));
+            spool.number();
+        }
+        let counts = spool.counts();
+        assert_eq!((counts.closed, counts.evicted), (400, 0), "{counts:?}");
+        assert_eq!(spool.unsent().count(), 64, "they get wider beside the backlog");
+    }
+
+    #[test]
+    fn classes_that_take_turns_share_frames_and_leave_no_trail_of_gaps() {
+        use driftline_shared::embedding::Embedding;
+        let embedding = |at| Window { embedding: Some(Embedding::default()), ..window(at) };
+        // Sixteen windows and the embedding of them, over and over: all that can be merged is.
+        let turns = (0..4_000u64).filter(|n| n % 2 == 0 || n % 32 == 31);
+        let turns = turns.map(|n| Box::new(if n % 2 == 0 { window(n / 2) } else { embedding(n / 2) }));
+        let spool = filled(Room::of_frames(128), turns.map(|window| *window));
+        let counts = spool.counts();
+        assert_eq!(counts.evicted, 0, "{counts:?}");
+        let widest = spool.live().records.iter().map(|r| r.hi - r.lo + 1).max();
+        assert!(widest > Some(17), "{widest:?}: beyond the embedding");
+
+        // Pauses keep all apart: what is evicted in turns ends as one gap.
+        let bytes = filled(Room::default(), [embedding(1)]).live().records[0].bytes.len() as u64;
+        let room = Room { embeddings: 4 * bytes, ..Room::of_frames(64) };
+        let spool = filled(room, (0..600).map(|n| if n % 2 == 0 { window(3 * n) } else { embedding(1_000 * n) }));
+        let gaps = spool.live().records.iter().filter(|r| r.windows == 0).count();
+        assert!(gaps <= 64, "{gaps} gaps beside {} frames", spool.unsent().count());
     }
 }

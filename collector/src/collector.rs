@@ -192,7 +192,8 @@ impl Collector {
         }
         collector.restore_truths(stored.truths);
         for (device, slot, window) in stored.windows.into_iter().filter(|(_, _, window)| !window.is_labels_only()) {
-            if let Some(panel) = collector.panels.get_mut(&window.release) {
+            let length = collector.releases.get(&window.release).map_or(0, |r| r.schema.window_ms);
+            if let Some(panel) = collector.panels.get_mut(&window.release).filter(|_| window.span_ms <= length) {
                 panel.add(slot, &device, &window);
             }
         }
@@ -325,7 +326,7 @@ impl Collector {
                 self.refuse(refusal_of(bad.why));
                 // Settle its number, or it would be sent for ever.
                 if let Some((stream, seq)) = bad.number
-                    && self.entry(device, stream).admit(seq, bad.crc) == Admission::Accepted
+                    && self.entry(device, stream).admit_back(seq, bad.back, bad.crc) == Admission::Accepted
                 {
                     self.acks.insert((device.clone(), stream));
                 }
@@ -338,7 +339,7 @@ impl Collector {
         let stream = decoded.stream;
         let entry = self.entry(device, stream);
         let admission = match &decoded.content {
-            Content::Windows(_) => entry.admit(decoded.seq, decoded.crc),
+            Content::Windows(_) => entry.admit_back(decoded.seq, decoded.back, decoded.crc),
             Content::Gap(gap) => match entry.declare_lost(gap) {
                 Some(0) => Admission::Duplicate,
                 Some(lost) => {
@@ -362,6 +363,7 @@ impl Collector {
             known.seen = now.wall;
         }
         if let (Admission::Accepted, Content::Windows(windows)) = (admission, decoded.content) {
+            self.counters.frames_merged += u64::from(decoded.back);
             windows.into_iter().for_each(|window| self.window(now, device, stream, window));
         }
     }
@@ -399,7 +401,9 @@ impl Collector {
             let cohort = known.cohort(&self.settings.cohort_label).to_owned();
             self.history.add(slot, &cohort, &window);
         }
-        let taken = self.panels.get_mut(&release.id).is_some_and(|panel| panel.add(slot, device, &window));
+        // One that spans several slots belongs to none of them: it is history, and no verdict is made of it.
+        let wide = window.span_ms > release.schema.window_ms;
+        let taken = wide || self.panels.get_mut(&release.id).is_some_and(|panel| panel.add(slot, device, &window));
         if !taken {
             self.refuse(Refusal::TooLate);
         }

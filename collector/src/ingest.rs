@@ -68,6 +68,8 @@ pub struct Decoded {
     pub stream: Stream,
     /// Number.
     pub seq: Seq,
+    /// Numbers before it that it stands for too.
+    pub back: u32,
     /// Checksum.
     pub crc: u32,
     /// What it holds.
@@ -88,6 +90,8 @@ pub enum Content {
 pub struct Undecodable {
     /// Stream and number.
     pub number: Option<(Stream, Seq)>,
+    /// Numbers before it that it stands for too.
+    pub back: u32,
     /// Checksum of the envelope, when that was sound.
     pub crc: u32,
     /// Why.
@@ -108,24 +112,26 @@ pub fn sender(fleet: &Name, topic: &str, client: Option<&str>) -> Result<DeviceT
 
 /// Decodes a numbered frame whole.
 pub fn decode(payload: &[u8]) -> Result<Decoded, Undecodable> {
-    let frame = Frame::parse(payload).map_err(|why| Undecodable { number: None, crc: 0, why })?;
+    let frame = Frame::parse(payload).map_err(|why| Undecodable { number: None, back: 0, crc: 0, why })?;
     let crc = frame.crc;
     match frame.kind {
         Kind::Gap => {
-            let gap: Gap = frame.read(Kind::Gap).map_err(|why| Undecodable { number: None, crc, why })?;
-            Ok(Decoded { stream: gap.stream, seq: gap.hi, crc, content: Content::Gap(gap) })
+            let gap: Gap = frame.read(Kind::Gap).map_err(|why| Undecodable { number: None, back: 0, crc, why })?;
+            Ok(Decoded { stream: gap.stream, seq: gap.hi, back: 0, crc, content: Content::Gap(gap) })
         }
         Kind::Windows => {
-            let bad = |number| move |why| Undecodable { number, crc, why };
-            let mut reader = pack::Windows::open(frame.payload).ok_or(Malformed::Payload).map_err(bad(None))?;
+            let bad = |number, back| move |why| Undecodable { number, back, crc, why };
+            let mut reader = pack::Windows::open(frame.payload).ok_or(Malformed::Payload).map_err(bad(None, 0))?;
             let number = Some((reader.stream, reader.seq));
             let mut windows = Vec::new();
-            while let Some(window) = reader.next().map_err(bad(number))? {
+            let back = reader.back;
+            while let Some(window) = reader.next().map_err(bad(number, back))? {
                 windows.push(Box::new(window));
             }
-            Ok(Decoded { stream: reader.stream, seq: reader.seq, crc, content: Content::Windows(windows) })
+            let (stream, seq) = (reader.stream, reader.seq);
+            Ok(Decoded { stream, seq, back, crc, content: Content::Windows(windows) })
         }
-        other => Err(Undecodable { number: None, crc, why: Malformed::Kind(other as u8) }),
+        other => Err(Undecodable { number: None, back: 0, crc, why: Malformed::Kind(other as u8) }),
     }
 }
 

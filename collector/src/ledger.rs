@@ -43,6 +43,33 @@ pub const STREAMS_PER_DEVICE_MAX: usize = 64;
 const AHEAD_MAX: u64 = 63;
 
 impl Entry {
+    /// Admits frame `seq` with this checksum, which stands for the `back` numbers before it too: they are settled with it, or not at all.
+    pub fn admit_back(&mut self, seq: Seq, back: u32, crc: u32) -> Admission {
+        let lo = seq.0.saturating_sub(back.into());
+        if back == 0 || lo == 0 || seq.0 <= self.through.0 {
+            return self.admit(seq, crc);
+        }
+        if seq == self.last_seq && crc != self.last_crc {
+            return Admission::Cloned;
+        }
+        if lo <= self.through.0 + 1 {
+            // From the mark on, however far.
+            self.mask = self.mask.checked_shr((seq.0 - self.through.0) as u32).unwrap_or(0);
+            self.through = seq;
+        } else {
+            if seq.0 - self.through.0 > AHEAD_MAX {
+                return Admission::TooFarAhead;
+            }
+            if self.mask & (1 << (seq.0 - self.through.0 - 1)) != 0 {
+                return Admission::Duplicate;
+            }
+            (lo..=seq.0).for_each(|n| self.mask |= 1 << (n - self.through.0 - 1));
+        }
+        self.slide();
+        (self.last_seq, self.last_crc) = (seq, crc);
+        Admission::Accepted
+    }
+
     /// Admits frame `seq` with this checksum.
     pub fn admit(&mut self, seq: Seq, crc: u32) -> Admission {
         if seq == self.last_seq && seq.0 > 0 && crc != self.last_crc {
@@ -191,6 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_settles_those_that_were_merged_into_it() {
+        let mut e = Entry::default();
+        assert_eq!(e.admit_back(Seq(64), 63, 1), Admission::Accepted);
+        assert_eq!((e.through, e.mask, e.lost), (Seq(64), 0, 0));
+        assert_eq!(e.admit_back(Seq(64), 63, 1), Admission::Duplicate);
+        assert_eq!(e.admit_back(Seq(64), 63, 2), Admission::Cloned);
+        // Out of order: what lies before comes later, and then everything is settled.
+        assert_eq!(e.admit_back(Seq(70), 3, 3), Admission::Accepted);
+        assert_eq!((e.through, e.mask), (Seq(64), 0b11_1100));
+        assert_eq!(e.admit(Seq(68), 4), Admission::Duplicate);
+        assert_eq!(e.admit_back(Seq(66), 1, 5), Admission::Accepted);
+        assert_eq!((e.through, e.mask), (Seq(70), 0));
+        assert_eq!(e.admit_back(Seq(200), 3, 6), Admission::TooFarAhead);
+        assert_eq!(e.admit(Seq(71), 7), Admission::Accepted);
+    }
+
+    #[test]
     fn the_stream_used_least_lately_gives_way() {
         let device = Name::new("d").expect("a name");
         let mut ledger = Ledger::default();
@@ -208,9 +252,7 @@ mod tests {
         let settled = Gap { reason: GapReason::Settled, ..gap(1, 1_000) };
         assert_eq!(e.declare_lost(&settled), Some(1_000));
         assert_eq!((e.through, e.lost), (Seq(1_000), 0));
-        let merged = Gap { reason: GapReason::Merged, ..gap(1_001, 1_003) };
-        assert_eq!((e.declare_lost(&merged), e.lost), (Some(3), 0));
-        assert_eq!(e.admit(Seq(1_004), 1), Admission::Accepted);
+        assert_eq!(e.admit(Seq(1_001), 1), Admission::Accepted);
     }
 
     proptest::proptest! {

@@ -152,6 +152,16 @@ fn a_folder_of_images_is_watched_by_what_eyes_see() {
     assert_eq!(status, 400);
     assert!(answer["error"].as_str().is_some_and(|e| e.starts_with("image 2 of the request is not used")), "{answer}");
 
+    let twice = serde_json::json!({ "name": "x", "shape": [1], "datatype": "BYTES", "parameters": { "binary_data_size": first.len() + 4 } });
+    let head = serde_json::json!({ "inputs": [twice, twice] }).to_string();
+    let file = [&(first.len() as u32).to_le_bytes()[..], &first].concat();
+    let request = ureq::post(&infer).config().http_status_as_error(false).build();
+    let request = request.header("Inference-Header-Content-Length", head.len().to_string());
+    let mut answer = request.send([head.as_bytes(), &file, &file].concat()).expect("an answer");
+    assert_eq!(answer.status().as_u16(), 400);
+    let said = answer.body_mut().read_to_string().expect("text");
+    assert!(said.contains("image files are one input"), "{said}");
+
     // A model of rows takes none.
     let table = dir.join("rows.csv");
     vibration(&table, 4_000, 1.0);

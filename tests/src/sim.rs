@@ -354,7 +354,7 @@ impl Sim {
                 }
                 Action::Try => node.trying = true,
                 Action::Switch | Action::Discard => (node.staged, node.trying) = (None, false),
-                Action::Back | Action::Settle => {}
+                Action::Back | Action::Settle { .. } => {}
             }
         }
         let (node, now_ms) = (&mut self.nodes[i], self.now_ms);

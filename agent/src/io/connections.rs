@@ -1,4 +1,4 @@
-//! A listener that holds so many connections and no more, and closes those on which nothing moves.
+//! A listener that holds so many connections and no more, and closes those on which nothing moves while nobody waits for an answer.
 //!
 //! Local applications keep a connection or two each; whoever opens hundreds, or opens one and says nothing, must not keep the others out.
 
@@ -6,6 +6,7 @@ use axum::serve::Listener;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,12 +23,13 @@ pub struct Limited<L> {
     listener: L,
     free: Arc<Semaphore>,
     idle: Duration,
+    answering: Arc<AtomicUsize>,
 }
 
 impl<L> Limited<L> {
-    /// At most [`CONNECTIONS_MAX`] connections of a listener.
-    pub fn new(listener: L) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: IDLE }
+    /// At most [`CONNECTIONS_MAX`] connections of a listener; `answering` counts the requests that wait for their answer.
+    pub fn new(listener: L, answering: Arc<AtomicUsize>) -> Self {
+        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: IDLE, answering }
     }
 }
 
@@ -40,7 +42,7 @@ impl<L: Listener<Io: Unpin>> Listener for Limited<L> {
         let permit = self.free.clone().acquire_owned().await.ok();
         let (io, address) = self.listener.accept().await;
         let sleep = Box::pin(tokio::time::sleep(self.idle));
-        (Held { io, idle: self.idle, sleep, _permit: permit }, address)
+        (Held { io, idle: self.idle, sleep, answering: self.answering.clone(), _permit: permit }, address)
     }
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
@@ -53,6 +55,7 @@ pub struct Held<I> {
     io: I,
     idle: Duration,
     sleep: Pin<Box<Sleep>>,
+    answering: Arc<AtomicUsize>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -64,6 +67,11 @@ impl<I> Held<I> {
             return poll;
         }
         ready!(pin!(&mut self.sleep).poll(context));
+        if self.answering.load(Ordering::Relaxed) > 0 {
+            // A model may take its time; which connection waits for it is not known here.
+            self.sleep.as_mut().reset(Instant::now() + self.idle);
+            ready!(pin!(&mut self.sleep).poll(context));
+        }
         Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
@@ -104,7 +112,9 @@ mod tests {
     async fn silent_connections_end_and_further_ones_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut limited = Limited { listener, free: Arc::new(Semaphore::new(1)), idle: Duration::from_millis(300) };
+        let answering = Arc::new(AtomicUsize::new(0));
+        let (free, idle) = (Arc::new(Semaphore::new(1)), Duration::from_millis(300));
+        let mut limited = Limited { listener, free, idle, answering: answering.clone() };
         let mut first = TcpStream::connect(address).await.unwrap();
         let (mut held, _) = limited.accept().await;
         let _second = TcpStream::connect(address).await.unwrap();
@@ -112,6 +122,10 @@ mod tests {
         first.write_all(b"x").await.unwrap();
         let mut buffer = [0; 8];
         assert_eq!(held.read(&mut buffer).await.unwrap(), 1);
+        answering.store(1, Ordering::Relaxed);
+        let waits = tokio::time::timeout(Duration::from_millis(900), held.read(&mut buffer)).await;
+        assert!(waits.is_err(), "somebody waits for an answer");
+        answering.store(0, Ordering::Relaxed);
         let silent = held.read(&mut buffer).await.unwrap_err();
         assert_eq!(silent.kind(), std::io::ErrorKind::TimedOut);
         drop(held);

@@ -235,7 +235,6 @@ struct Worker {
     source_error: Option<SourceError>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
 enum Woken {
     Link(LinkEvent),
     Done(Done),
@@ -306,7 +305,9 @@ impl Worker {
                     self.start_source();
                 }
                 Action::Back => {
-                    self.active = self.before.take().map(|before| before.model);
+                    // After a restart the release before may be here while the state machine has still to load it.
+                    let before = self.before.take().filter(|_| self.agent.active().is_some());
+                    self.active = before.map(|before| before.model);
                     self.log_release("answers again");
                     self.serve();
                 }
@@ -314,8 +315,9 @@ impl Worker {
                     self.trial = false;
                     self.candidate = None;
                 }
-                Action::Settle => {
-                    if self.agent.active().is_none_or(|p| p.guard != Some(Guard::Fallback)) {
+                Action::Settle { reverted } => {
+                    // What somebody has just gone back from is nothing to fall back to.
+                    if reverted || self.agent.active().is_none_or(|p| p.guard != Some(Guard::Fallback)) {
                         self.before = None;
                     }
                     self.log_release("stays");

@@ -69,12 +69,10 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         matches!(extension.as_str(), "png" | "jpg" | "jpeg")
     };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(is_image)
-        .take(FILES_MAX)
-        .collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.filter_map(|entry| entry.ok().map(|e| e.path())).filter(is_image).collect();
     files.sort();
+    files.truncate(FILES_MAX);
     Ok(files)
 }
 
@@ -99,10 +97,13 @@ impl Images {
 
 impl Player for Images {
     fn fill(&mut self, chunk: &mut Chunk, _: usize) -> Result<bool, SourceError> {
-        // A folder that is gone for a while, as a disk that is not mounted, is an empty one.
-        let all = files(&self.folder).unwrap_or_default();
+        // A folder may be gone for a while, as a disk that is not mounted; what was played of it is not played again.
+        let Ok(all) = files(&self.folder) else {
+            std::thread::sleep(LOOK);
+            return Ok(true);
+        };
         if self.known.len() > all.len() {
-            self.known.retain(|path| all.contains(path));
+            self.known.retain(|path| all.binary_search(path).is_ok());
         }
         let settled = |path: &&PathBuf| {
             let modified = std::fs::metadata(path).and_then(|m| m.modified());

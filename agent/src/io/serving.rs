@@ -19,8 +19,9 @@ use driftline_shared::units::hash;
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Requests that wait for the model.
 pub const REQUESTS_MAX: usize = 64;
@@ -34,6 +35,8 @@ const RETRY_AFTER_S: &str = "1";
 pub struct Asked {
     /// Its samples.
     pub chunk: Chunk,
+    /// The release that it was read for.
+    pub served: Arc<Served>,
     /// When it is too late for an answer.
     pub deadline: Instant,
     /// Where the answer goes.
@@ -69,12 +72,32 @@ pub enum Unanswered {
     Failed(usize),
 }
 
+/// Counts a request for as long as it waits.
+struct Answering(Arc<AtomicUsize>);
+
+impl Answering {
+    fn of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[derive(Clone)]
 struct Server {
     served: watch::Receiver<Option<Arc<Served>>>,
     asked: mpsc::Sender<Fed>,
     deadline: Duration,
     token: Option<Arc<str>>,
+    /// One request at a time is decoded where samples are images: it may take much memory.
+    decoding: Arc<Semaphore>,
+    /// Requests that wait for their answer.
+    answering: Arc<AtomicUsize>,
 }
 
 /// Something went wrong; the protocol wants it as JSON.
@@ -104,7 +127,15 @@ pub(super) async fn serve(
 ) -> Result<(), SourceError> {
     let gone = asked.clone();
     let gone = async move { gone.closed().await };
-    let server = Server { served, asked, deadline, token: token.map(Into::into) };
+    let answering = Arc::new(AtomicUsize::new(0));
+    let server = Server {
+        served,
+        asked,
+        deadline,
+        token: token.map(Into::into),
+        decoding: Arc::new(Semaphore::new(1)),
+        answering: answering.clone(),
+    };
     let models = ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"];
     let mut router = Router::new()
         .route("/v2", get(async || json_body(&serving::server())))
@@ -130,7 +161,7 @@ pub(super) async fn serve(
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("applications can ask the model at http://{address}/v2");
             }
-            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener, answering), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
         Listen::Unix(path) => {
             // A socket that an earlier start left behind; anything else there stays and is an error.
@@ -141,7 +172,7 @@ pub(super) async fn serve(
             // Group members may ask, others may not.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
             tracing::info!("applications can ask the model at the socket {}", path.display());
-            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener, answering), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
     }
 }
@@ -214,14 +245,20 @@ async fn infer(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let served = server.find(&which)?;
+    let _answering = Answering::of(&server.answering);
     let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
     let request = match length {
         Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),
         // Images take their time to decode; the link is not to wait for it.
         length if served.image.is_some() => {
+            let Ok(turn) = server.decoding.clone().acquire_owned().await else {
+                return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, "the agent stops".into()));
+            };
             let served = served.clone();
-            let parsed =
-                tokio::task::spawn_blocking(move || serving::parse(&body, length.flatten(), &served, images::decode));
+            let parsed = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                serving::parse(&body, length.flatten(), &served, images::decode)
+            });
             parsed.await.unwrap_or_else(|_| Err(Refused::Form("it cannot be read".into())))
         }
         length => serving::parse(&body, length.flatten(), &served, images::decode),
@@ -235,7 +272,8 @@ async fn infer(
         }
     };
     let (reply, answer) = oneshot::channel();
-    let asked = Asked { chunk: chunk(&request), deadline: Instant::now() + server.deadline, reply };
+    let asked =
+        Asked { chunk: chunk(&request), served: served.clone(), deadline: Instant::now() + server.deadline, reply };
     if server.asked.try_send(Fed::Asked(asked)).is_err() {
         let sentence = format!("{REQUESTS_MAX} requests wait already: try again");
         return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, sentence));

@@ -13,6 +13,7 @@ use crate::config::{Format, Order, Replay, SourceConfig, SourceKind};
 use crate::pumps::Pump;
 use crate::serving::Served;
 use crate::source::{Chunk, Columns, Known, Row, Rows, SourceError, Wanted};
+use driftline_shared::manifest::Sampled;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -322,11 +323,15 @@ impl Player for InOrder {
                 Row::Sample(read) => chunk.rows.push(read),
                 Row::Malformed { line, error } => {
                     chunk.malformed += 1;
+                    chunk.cuts.push(chunk.rows.len());
                     self.malformed += 1;
                     log_malformed(self.malformed, line, &error);
                 }
                 Row::End => match &self.path {
-                    Some(path) if self.repeat => self.rows = open_file(path, self.format, self.wanted.clone())?,
+                    Some(path) if self.repeat => {
+                        self.rows = open_file(path, self.format, self.wanted.clone())?;
+                        chunk.cuts.push(chunk.rows.len());
+                    }
                     _ => return Ok(false),
                 },
             }
@@ -349,6 +354,9 @@ struct Shuffled {
 
 impl Shuffled {
     fn load(path: &Path, format: Format, wanted: Wanted, seed: u64, repeat: bool) -> Result<Self, SourceError> {
+        if matches!(wanted.sampled, Some(Sampled::Signal { .. })) {
+            return Err(SourceError::Shuffled { path: path.display().to_string() });
+        }
         let width = wanted.inputs.len();
         let mut rows = open_file(path, format, wanted)?;
         log_ignored(&rows, &path.display().to_string());

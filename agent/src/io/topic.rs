@@ -45,7 +45,7 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
                     let rows = (chunk.rows.len() + chunk.malformed as usize) as u32;
                     if full.try_send(Fed::Chunk(chunk)).is_err() {
                         tracing::debug!("{rows} samples of {topic} are dropped: the model is behind");
-                        let lost = Chunk { malformed: rows, late: rows, ..Chunk::default() };
+                        let lost = Chunk { malformed: rows, late: rows, cuts: vec![0], ..Chunk::default() };
                         // Counted as soon as there is room: the count is small, and the broker is read on after it.
                         if full.send(Fed::Chunk(lost)).await.is_err() {
                             return;
@@ -72,6 +72,7 @@ fn read(payload: &[u8], wanted: &Wanted, malformed: &mut u64) -> Chunk {
     let mut chunk = Chunk::default();
     let mut refuse = |chunk: &mut Chunk, error: &RowError| {
         chunk.malformed += 1;
+        chunk.cuts.push(chunk.rows.len());
         *malformed += 1;
         log_malformed(*malformed, 1, error);
     };

@@ -6,7 +6,7 @@
 use super::record::Class;
 use driftline_shared::window::{COARSE_SLOTS_MAX, Window};
 use driftline_shared::wire::pack::{self, Windows};
-use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, Kind};
+use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, Kind, WINDOWS_PER_FRAME_MAX};
 
 /// What [`merge`] made of two frames.
 #[derive(Debug)]
@@ -17,9 +17,10 @@ pub struct Coarser {
     pub merged: u64,
 }
 
-/// Merges what the windows of two frames allow; `None` when nothing does, or a frame cannot be read. `slot_ms` is the length of the
+/// Merges what the windows of two frames allow; `None` when nothing does, or a frame cannot be read. Frames of different classes share one all the
+/// same (`mixed`): what lies beyond them can be merged then. `slot_ms` is the length of the
 /// shortest window that was ever closed: nothing becomes longer than [`COARSE_SLOTS_MAX`] of it.
-pub fn merge(earlier: &[u8], later: &[u8], slot_ms: u32, scratch: &mut [u8]) -> Option<Coarser> {
+pub fn merge(earlier: &[u8], later: &[u8], mixed: bool, slot_ms: u32, scratch: &mut [u8]) -> Option<Coarser> {
     let mut kept: Vec<Box<Window>> = Vec::new();
     let mut merged = 0;
     let span_max = u64::from(slot_ms) * u64::from(COARSE_SLOTS_MAX);
@@ -48,13 +49,18 @@ pub fn merge(earlier: &[u8], later: &[u8], slot_ms: u32, scratch: &mut [u8]) -> 
     };
     let windows: Vec<_> = kept.iter().map(|window| encode(window)).collect::<Option<_>>()?;
     let bytes: usize = windows.iter().map(|w| w.len()).sum();
-    (merged > 0 && bytes <= FRAME_BYTES_MAX - super::FRAME_OVERHEAD).then_some(Coarser { windows, merged })
+    ((merged > 0 || mixed)
+        && windows.len() <= WINDOWS_PER_FRAME_MAX as usize
+        && bytes <= FRAME_BYTES_MAX - super::FRAME_OVERHEAD)
+        .then_some(Coarser { windows, merged })
 }
 
 /// Whether nothing lies between two windows, and both together are not too long.
 fn meets(known: &Window, next: &Window, span_max: u64) -> bool {
     let end = |window: &Window| window.start.0.saturating_add(u64::from(window.span_ms));
-    let touch = known.start.0 <= end(next) && next.start.0 <= end(known);
+    // An embedding sums many windows and is dated by the last of them.
+    let sums = Class::of(known) == Class::Embedding;
+    let touch = sums || (known.start.0 <= end(next) && next.start.0 <= end(known));
     touch && end(known).max(end(next)) - known.start.0.min(next.start.0) <= span_max
 }
 
@@ -83,11 +89,11 @@ mod tests {
     /// (release, first slot, slots, samples) of what two frames become.
     fn merged(earlier: &[Window], later: &[Window]) -> Option<Vec<(u64, u64, u32, u32)>> {
         let mut scratch = vec![0; FRAME_BYTES_MAX];
-        let coarser = merge(&frame(earlier), &frame(later), SLOT, &mut scratch)?;
+        let coarser = merge(&frame(earlier), &frame(later), false, SLOT, &mut scratch)?;
         let before = earlier.len() + later.len();
         assert_eq!(coarser.windows.len() as u64 + coarser.merged, before as u64);
         let pieces = coarser.windows.iter().map(|w| &**w);
-        let len = pack::write_encoded(Stream(1), Seq(2), pieces, &mut scratch).unwrap();
+        let len = pack::write_encoded(Stream(1), Seq(2), 1, pieces, &mut scratch).unwrap();
         let frame = Frame::parse(&scratch[..len]).unwrap();
         let mut windows = Windows::open(frame.payload).unwrap();
         let mut found = Vec::new();
@@ -116,6 +122,6 @@ mod tests {
         let wide = Window { span_ms: SLOT * COARSE_SLOTS_MAX, ..window(1, 0, 9) };
         assert_eq!(merged(&[wide], &[window(1, u64::from(COARSE_SLOTS_MAX), 1)]), None);
         let mut scratch = vec![0; FRAME_BYTES_MAX];
-        assert!(merge(b"no frame", &frame(&[window(1, 7, 3)]), SLOT, &mut scratch).is_none());
+        assert!(merge(b"no frame", &frame(&[window(1, 7, 3)]), true, SLOT, &mut scratch).is_none());
     }
 }

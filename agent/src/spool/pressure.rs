@@ -7,6 +7,8 @@ use driftline_shared::wire::messages::GapReason;
 
 /// Frames that one frame may be made of.
 const COARSE_FRAMES_MAX: u64 = 64;
+/// Frames of this start that are kept however full it is: a backlog of earlier starts, which does not give way, would take every new window.
+const LIVE_FRAMES_MIN: usize = 64;
 /// Pairs of neighbours that are tried before a frame is evicted.
 const PAIRS_TRIED_MAX: usize = 8;
 
@@ -46,45 +48,53 @@ impl Room {
 }
 
 impl Spool {
-    /// The class that has to give way, if there is no room for all.
-    pub(super) fn pressed(&self) -> Option<Class> {
+    /// The class that has to give way, if there is no room for all, and whether frames are too many rather than too large.
+    pub(super) fn pressed(&self) -> Option<(Class, bool)> {
         let bytes =
             |class| self.unsent().filter(|(_, r)| r.class == class).map(|(_, r)| r.bytes.len() as u64).sum::<u64>();
         let over = |class: &&Class| bytes(**class) > self.room.bytes(**class);
-        let crowded = self.frames > self.room.frames as usize;
-        // Of frames without a budget of their own to blame, those that give way first and are not out yet.
-        let unsent = |class: &&Class| crowded && self.unsent().any(|(_, record)| record.class == **class);
-        Class::BUDGETED.iter().find(over).or_else(|| Class::BUDGETED.iter().find(unsent)).copied()
+        if let Some(class) = Class::BUDGETED.iter().find(over) {
+            return Some((*class, false));
+        }
+        let crowded = self.frames > self.room.frames as usize && self.unsent().count() > LIVE_FRAMES_MIN;
+        let unsent = |class: &&Class| self.unsent().any(|(_, record)| record.class == **class);
+        Class::BUDGETED.iter().find(unsent).filter(|_| crowded).map(|class| (*class, true))
     }
 
     /// Frames of this start that were never sent, with their places. What an earlier start left may have been sent.
-    fn unsent(&self) -> impl Iterator<Item = (usize, &Record)> {
+    pub(super) fn unsent(&self) -> impl Iterator<Item = (usize, &Record)> {
         let line = self.live();
         let first = line.records.partition_point(|r| r.lo <= line.sent);
         line.records.iter().enumerate().skip(first).filter(|(_, record)| record.windows > 0)
     }
 
     /// Makes one frame of two neighbours, those of which the fewest frames were made, oldest first; false when there are none.
-    pub(super) fn coarsen(&mut self, class: Class) -> bool {
-        let mut tried: Vec<u64> = Vec::new();
-        while tried.len() < PAIRS_TRIED_MAX {
+    pub(super) fn coarsen(&mut self, class: Class, crowded: bool) -> bool {
+        for _ in 0..PAIRS_TRIED_MAX {
             let pairs = self.unsent().zip(self.unsent().skip(1)).filter(|((at, first), (next, second))| {
+                // An embedding may share the frame of samples; truth keeps its own, which is given up last.
+                let mixes = first.class.max(second.class) == Class::Samples;
                 at + 1 == *next
                     && [first.class, second.class].contains(&class)
+                    && (first.class == second.class || mixes)
                     && second.hi - first.lo < COARSE_FRAMES_MAX
-                    && !tried.contains(&first.lo)
+                    && !self.apart.contains(&first.lo)
             });
             let Some(((at, first), (_, second))) = pairs.min_by_key(|((_, first), (_, second))| second.hi - first.lo)
             else {
                 return false;
             };
-            tried.push(first.lo);
             let (lo, hi, class) = (first.lo, second.hi, first.class.max(second.class));
+            let mixed = crowded && first.class != second.class;
             let (dated, closed) = (first.dated && second.dated, second.closed);
             let (first, second) = (first.bytes.clone(), second.bytes.clone());
-            let Some(coarser) = coarsen::merge(&first, &second, self.slot_ms, &mut self.scratch) else { continue };
             let stream = self.live().stream;
-            let Some(bytes) = self.frame(stream, hi, &coarser.windows) else { continue };
+            let coarser = coarsen::merge(&first, &second, mixed, self.slot_ms, &mut self.scratch);
+            let made = coarser.and_then(|coarser| Some((self.frame(stream, lo, hi, &coarser.windows)?, coarser)));
+            let Some((bytes, coarser)) = made else {
+                self.apart.insert(lo);
+                continue;
+            };
             let windows = coarser.windows.len() as u16;
             let record = Record { lo, hi, class, windows, dated, closed, bytes };
             self.counts.merged += coarser.merged;
@@ -95,28 +105,37 @@ impl Spool {
         false
     }
 
-    /// Turns the oldest frame of the class into a gap, joined with the gap before it if that was never sent either; false when there
-    /// is none.
+    /// Turns the oldest frame of the class into a gap, joined with the gaps beside it that were never sent either; false when there is none.
     pub(super) fn evict(&mut self, class: Class) -> bool {
         let Some((at, victim)) = self.unsent().find(|(_, record)| record.class == class) else { return false };
         let (lo, hi, windows) = (victim.lo, victim.hi, u64::from(victim.windows));
         let line = self.live();
-        let before = at.checked_sub(1).and_then(|at| line.records.get(at));
-        let gap_lo = before.filter(|before| before.windows == 0 && before.lo > line.sent).map(|before| before.lo);
+        let unsent_gap = |at: Option<usize>| {
+            let record = at.and_then(|at| line.records.get(at));
+            record.filter(|record| record.windows == 0 && record.lo > line.sent)
+        };
+        let (before, after) = (unsent_gap(at.checked_sub(1)), unsent_gap(Some(at + 1)));
+        let first = at - usize::from(before.is_some());
+        let many = 1 + usize::from(before.is_some()) + usize::from(after.is_some());
+        let (lo, hi) = (before.map_or(lo, |r| r.lo), after.map_or(hi, |r| r.hi));
         let stream = line.stream;
         self.give_up(windows);
-        let gap = self.gap(stream, gap_lo.unwrap_or(lo), hi, GapReason::Evicted);
-        match gap_lo {
-            Some(_) => self.replace(at - 1, 2, gap),
-            None => self.replace(at, 1, gap),
-        }
+        let gap = self.gap(stream, lo, hi, GapReason::Evicted);
+        self.replace(first, many, gap);
         true
     }
 
     /// Puts a record in the place of some of this start, here and on the disk.
     fn replace(&mut self, at: usize, records: usize, record: Record) {
         let old: Vec<Record> = self.live_mut().records.drain(at..at + records).collect();
-        old.iter().for_each(|record| self.lets_go(record));
+        for record in &old {
+            self.lets_go(record);
+            self.apart.remove(&record.lo);
+        }
+        // What stands before it has another neighbour now.
+        if let Some(before) = at.checked_sub(1).and_then(|at| self.live().records.get(at)).map(|before| before.lo) {
+            self.apart.remove(&before);
+        }
         self.keeps(&record);
         let stream = self.live().stream;
         self.entry(Entry::Keep(stream, record.clone()));

@@ -109,8 +109,13 @@ fn show(request: &Value, output: &Output) -> anyhow::Result<ExitCode> {
         _ => bail!("{device} has not answered yet"),
     }
     let list = |key: &str| request[key].as_array().cloned().unwrap_or_default();
-    let names =
-        |key: &str| -> Vec<String> { list(key).iter().map(|n| clean(n.as_str().unwrap_or_default())).collect() };
+    // A release that the collector does not know has no names here.
+    let names = |key: &str| -> Vec<String> {
+        let known: Vec<String> = list(key).iter().map(|n| clean(n.as_str().unwrap_or_default())).collect();
+        let width = list("rows").first().and_then(|row| row[key].as_array().map(Vec::len)).unwrap_or(0);
+        let name = |at: usize| known.get(at).cloned().unwrap_or_else(|| format!("{}{at}", key.trim_end_matches('s')));
+        (0..width).map(name).collect()
+    };
     let cell = |value: &Value| value.as_f64().map_or(String::new(), |v| (v as f32).to_string());
     let mut table = csv::Writer::from_writer(std::io::stdout().lock());
     table.write_record(["time_ms".into(), "id".into()].into_iter().chain(names("inputs")).chain(names("outputs")))?;

@@ -41,7 +41,6 @@ impl Counters {
                 self.frames_lost += numbers;
                 self.frames_corrupt += numbers;
             }
-            GapReason::Merged => self.frames_merged += numbers,
             GapReason::Settled => {}
         }
     }

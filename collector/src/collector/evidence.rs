@@ -9,7 +9,7 @@ use driftline_shared::baseline::Role;
 use driftline_shared::list::Text;
 use driftline_shared::manifest::Task;
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, WallMs};
-use driftline_shared::wire::messages::{self, EVIDENCE_SAMPLES_MAX, EvidenceRequest, ToDevice};
+use driftline_shared::wire::messages::{self, EVIDENCE_OUTPUTS_MAX, EVIDENCE_SAMPLES_MAX, EvidenceRequest, ToDevice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -238,8 +238,10 @@ impl Collector {
         let Some(release) = release.and_then(|id| self.releases.get(&id)) else { return Default::default() };
         let inputs = release.baseline.features.iter().filter(|f| matches!(f.role, Role::Input(_)));
         let outputs = match &release.schema.task {
-            Task::Classification(classes) => classes.iter().map(ToString::to_string).collect(),
-            Task::Regression(n) => (0..*n).map(|i| format!("output{i}")).collect(),
+            Task::Classification(classes) => {
+                classes.iter().take(EVIDENCE_OUTPUTS_MAX).map(ToString::to_string).collect()
+            }
+            Task::Regression(n) => (0..*n).take(EVIDENCE_OUTPUTS_MAX).map(|i| format!("output{i}")).collect(),
         };
         (inputs.map(|f| f.name.to_string()).collect(), outputs)
     }

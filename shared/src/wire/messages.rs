@@ -87,8 +87,6 @@ pub enum GapReason {
     Evicted,
     /// The record on disk was damaged.
     Corrupt,
-    /// Their windows are in the frame that follows, as parts of wider ones.
-    Merged,
     /// They were acknowledged, if not by this collector: one with an empty store may go on from here.
     Settled,
 }

@@ -1,6 +1,7 @@
 //! The packed form of windows: about 24 bytes per feature of a window of 60 samples.
 //!
-//! Payload of a frame of windows: bincode varints `stream`, `seq`, `windows`, then each window: `release`, `start`, `span_ms`,
+//! Payload of a frame of windows: bincode varints `stream`, `seq`, `windows` (plus [`REACHES_BACK`] when the number of frames follows
+//! whose windows are in this one, as parts of wider ones), then each window: `release`, `start`, `span_ms`,
 //! `samples`, the three refused counts, `labelled`, `correct`, `features` (plus [`HAS_PERFORMANCE`] when a section as in [`super::scores`]
 //! follows the features, and [`HAS_EMBEDDING`] when one as in `embedding.rs` comes last), then per feature
 //!
@@ -31,6 +32,8 @@ use bincode::{
     error::{DecodeError, EncodeError},
 };
 
+/// Added to the number of windows when the frame stands for those before it too.
+const REACHES_BACK: u32 = 1 << 8;
 /// Added to the number of features when performance follows them.
 pub const HAS_PERFORMANCE: u32 = 1 << 15;
 /// Added to it when an embedding comes last.
@@ -53,7 +56,7 @@ pub fn write<'a, const F: usize>(
     windows: impl ExactSizeIterator<Item = &'a Window<F>>,
     buffer: &mut [u8],
 ) -> Result<usize, TooLarge> {
-    write_each(stream, seq, windows, buffer, |window, rest| {
+    write_each((stream, seq, 0), windows, buffer, |window, rest| {
         bincode::encode_into_slice(window, rest, bincode_config()).ok()
     })
 }
@@ -64,14 +67,15 @@ pub fn encode<const F: usize>(window: &Window<F>, buffer: &mut [u8]) -> Result<u
     bincode::encode_into_slice(window, buffer, bincode_config()).map_err(|_| TooLarge)
 }
 
-/// Writes a frame of windows that [`encode`] wrote: the same bytes as [`write`] gives.
+/// Writes a frame of windows that [`encode`] wrote: the same bytes as [`write`] gives. It stands for `back` numbers before `seq` too.
 pub fn write_encoded<'a>(
     stream: Stream,
     seq: Seq,
+    back: u32,
     windows: impl ExactSizeIterator<Item = &'a [u8]>,
     buffer: &mut [u8],
 ) -> Result<usize, TooLarge> {
-    write_each(stream, seq, windows, buffer, |window, rest| {
+    write_each((stream, seq, back), windows, buffer, |window, rest| {
         rest.get_mut(..window.len())?.copy_from_slice(window);
         Some(window.len())
     })
@@ -79,15 +83,18 @@ pub fn write_encoded<'a>(
 
 /// The head of a frame, and then each window as `put` writes it.
 fn write_each<T>(
-    stream: Stream,
-    seq: Seq,
+    (stream, seq, back): (Stream, Seq, u32),
     windows: impl ExactSizeIterator<Item = T>,
     buffer: &mut [u8],
     put: impl Fn(T, &mut [u8]) -> Option<usize>,
 ) -> Result<usize, TooLarge> {
     write_with(Kind::Windows, buffer, |payload| {
         let count = u32::try_from(windows.len()).ok().filter(|&n| n <= WINDOWS_PER_FRAME_MAX)?;
-        let mut used = bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?;
+        let mut used = if back == 0 {
+            bincode::encode_into_slice((stream, seq, count), payload, bincode_config()).ok()?
+        } else {
+            bincode::encode_into_slice((stream, seq, count | REACHES_BACK, back), payload, bincode_config()).ok()?
+        };
         for window in windows {
             used += put(window, payload.get_mut(used..)?)?;
         }
@@ -102,6 +109,8 @@ pub struct Windows<'a> {
     pub stream: Stream,
     /// The frame's number.
     pub seq: Seq,
+    /// Numbers before it that it stands for too.
+    pub back: u32,
     left: u32,
     rest: &'a [u8],
 }
@@ -109,9 +118,16 @@ pub struct Windows<'a> {
 impl<'a> Windows<'a> {
     /// Reads the head of a [`Kind::Windows`] payload.
     pub fn open(payload: &'a [u8]) -> Option<Self> {
-        let ((stream, seq, left), used): ((Stream, Seq, u32), usize) =
+        let ((stream, seq, count), mut used): ((Stream, Seq, u32), usize) =
             bincode::decode_from_slice(payload, bincode_config()).ok()?;
-        (left <= WINDOWS_PER_FRAME_MAX).then(|| Self { stream, seq, left, rest: &payload[used..] })
+        let mut back = 0;
+        if count & REACHES_BACK != 0 {
+            let (found, more): (u32, usize) = bincode::decode_from_slice(&payload[used..], bincode_config()).ok()?;
+            (back, used) = (found, used + more);
+        }
+        let left = count & !REACHES_BACK;
+        let fits = left <= WINDOWS_PER_FRAME_MAX && u64::from(back) < seq.0.max(1);
+        fits.then(|| Self { stream, seq, back, left, rest: &payload[used..] })
     }
 
     /// The next window; `Ok(None)` after the last when nothing follows it.
@@ -417,7 +433,7 @@ mod tests {
             })
             .collect();
         let mut joined = vec![0; FRAME_BYTES_MAX];
-        let joined_len = write_encoded(Stream(3), Seq(4), pieces.iter().map(Vec::as_slice), &mut joined).unwrap();
+        let joined_len = write_encoded(Stream(3), Seq(4), 0, pieces.iter().map(Vec::as_slice), &mut joined).unwrap();
         assert_eq!(whole[..len], joined[..joined_len]);
     }
 

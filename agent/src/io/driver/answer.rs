@@ -63,11 +63,15 @@ impl Worker {
         let Some((Sampled::Signal { channels, .. }, stretch)) = &mut self.stretch else { return };
         let mut whole = std::mem::take(&mut self.stretches);
         (whole.malformed, whole.late) = (chunk.malformed, chunk.late);
-        if chunk.malformed > 0 {
-            stretch.cut();
-        }
-        for (row, known) in chunk.values.chunks_exact(channels.len().max(1)).zip(&chunk.rows) {
+        let mut cuts = chunk.cuts.iter().peekable();
+        for (at, (row, known)) in chunk.values.chunks_exact(channels.len().max(1)).zip(&chunk.rows).enumerate() {
+            while cuts.next_if(|cut| **cut <= at).is_some() {
+                stretch.cut();
+            }
             stretch.push(row, *known, &mut whole);
+        }
+        if cuts.next().is_some() {
+            stretch.cut();
         }
         self.samples(&whole, |_| {});
         whole.clear();
@@ -113,9 +117,13 @@ impl Worker {
 
     /// Answers an application.
     pub(super) fn asked(&mut self, asked: Asked) {
-        let Asked { chunk, deadline, reply } = asked;
-        let refused = if self.active.is_none() {
+        let Asked { chunk, served, deadline, reply } = asked;
+        let now_served = self.served.borrow().clone();
+        let refused = if self.active.is_none() || now_served.is_none() {
             Some(Unanswered::NoModel)
+        } else if !now_served.is_some_and(|now| Arc::ptr_eq(&now, &served)) {
+            // It was read for another release, whose classes it would be told.
+            Some(Unanswered::Changed)
         } else {
             (std::time::Instant::now() > deadline).then_some(Unanswered::Late)
         };
