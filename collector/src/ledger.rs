@@ -113,7 +113,7 @@ impl Entry {
             }
             self.slide();
         }
-        self.lost += if is_loss(gap.reason) { settled } else { 0 };
+        self.lost += if gap.reason == GapReason::Settled { 0 } else { settled };
         Some(settled)
     }
 
@@ -122,11 +122,6 @@ impl Entry {
         self.through.0 += u64::from(run);
         self.mask = self.mask.checked_shr(run).unwrap_or(0);
     }
-}
-
-/// Whether numbers that never come took windows with them.
-pub fn is_loss(reason: GapReason) -> bool {
-    matches!(reason, GapReason::Evicted | GapReason::Corrupt)
 }
 
 /// The key of an entry is the device and its stream.

@@ -254,7 +254,7 @@ note-clocks-ahead = { $n ->
     [one] The clock of { $device } is { $time } ahead: its windows are
    *[other] The clocks of { $n } devices are off, that of { $device } is { $time } ahead: their windows are
   } dated by the collector's.
-note-no-room = Devices without room for their backlog merged { $merged } windows into wider ones and gave up { $evicted }.
+note-no-room = Devices without room for their backlog have merged { $merged } windows into wider ones and given up { $evicted } since they started.
 empty-evidence = Nobody has asked for raw samples. They stay on the devices.
 event-rollout-created = Rollout { $id } was created: { $title }.
 event-rollout-stage = Rollout { $id }: { $sentence }
