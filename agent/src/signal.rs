@@ -28,6 +28,11 @@ impl Stretch {
         Some(Self { channels, length, hop, planar: *planar, readings: VecDeque::new(), missing: length })
     }
 
+    /// Numbers in a row of readings.
+    pub fn channels(&self) -> usize {
+        self.channels.max(1)
+    }
+
     /// Begins anew: something is missing between what was and what comes.
     pub fn cut(&mut self) {
         self.readings.clear();

@@ -39,7 +39,7 @@ impl Wanted {
     /// What the release wants; `label` overrides its label column, `id` names the column with the samples' ids.
     pub fn of(profile: &Profile, label: Option<&str>, id: Option<&str>) -> Self {
         Self {
-            inputs: match &profile.sampled {
+            inputs: match profile.sampled.as_deref() {
                 Some(Sampled::Signal { channels, .. }) => channels.iter().map(ToString::to_string).collect(),
                 _ => profile.inputs.clone(),
             },
@@ -47,7 +47,7 @@ impl Wanted {
             classes: profile.classes.clone(),
             id: id.map(Into::into),
             time: None,
-            sampled: profile.sampled.clone(),
+            sampled: profile.sampled.as_deref().cloned(),
         }
     }
 

@@ -291,17 +291,17 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     };
     let Read { inputs, truths: mut training, skipped } = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
-    let mut held_out = held_out.map(|read| (read.inputs, read.truths));
     let mut table = context(&args.data, [&args.time_column, &args.device_column], &header, inputs, &skipped)?;
     let sampled = args.signal_hop.map(|hop| sampled::signal(onnx, &names, hop)).transpose()?;
     if let Some(sampled) = &sampled {
-        (table, training) = sampled::stretches(sampled, &table, &training)?;
-        let stretched = |(inputs, truths): KnownRows| {
-            let rows = Table { inputs, ..Table::default() };
-            sampled::stretches(sampled, &rows, &truths).map(|(table, truths)| (table.inputs, truths))
-        };
-        held_out = held_out.map(stretched).transpose()?;
+        (table, training) = sampled::stretches(sampled, &table, &training, &skipped)?;
     }
+    let held_out = held_out.map(|Read { inputs, truths, skipped }| -> Result<KnownRows> {
+        let Some(sampled) = &sampled else { return Ok((inputs, truths)) };
+        let rows = Table { inputs, ..Table::default() };
+        sampled::stretches(sampled, &rows, &truths, &skipped).map(|(table, truths)| (table.inputs, truths))
+    });
+    let held_out = held_out.transpose()?;
     let truth = Truth { classes, training, held_out };
     let recipe = Recipe { names, label, sampled, ..recipe(args, &meta, truth)? };
     make(onnx, recipe, &table, [&origin[0], &origin[1]])

@@ -12,6 +12,7 @@ use driftline_agent::signal::Stretch;
 use driftline_agent::source::{Chunk, Known};
 use driftline_shared::list::Text;
 use driftline_shared::manifest::{Pixels, SAMPLE_VALUES_MAX, SIGNAL_CHANNELS_MAX, Sampled, class_index};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Values of all training samples together: 2 GiB.
@@ -53,12 +54,25 @@ pub fn signal(onnx: &[u8], names: &[String], hop: u32) -> Result<Sampled> {
     Ok(Sampled::Signal { channels, length: length as u32, hop, planar })
 }
 
-/// The samples of a signal in the rows of a table; none goes over the end of a device's rows. A sample is of its last row.
-pub fn stretches(sampled: &Sampled, rows: &Table, truths: &[Option<u16>]) -> Result<(Table, Vec<Option<u16>>)> {
+/// The samples of a signal in the rows of a table; none goes over a line that was skipped, as on a device, or the end of a device's rows. A
+/// sample is of its last row.
+pub fn stretches(
+    sampled: &Sampled,
+    rows: &Table,
+    truths: &[Option<u16>],
+    skipped: &BTreeSet<u64>,
+) -> Result<(Table, Vec<Option<u16>>)> {
+    // The header is the first line.
+    let mut line = 1;
     let mut stretch = Stretch::new(sampled).context("no signal")?;
     let (mut table, mut known, mut chunk) = (Table::default(), Vec::new(), Chunk::default());
     let mut values = 0;
     for (at, row) in rows.inputs.iter().enumerate() {
+        line += 1;
+        while skipped.contains(&line) {
+            line += 1;
+            stretch.cut();
+        }
         if at > 0 && rows.devices.get(at) != rows.devices.get(at - 1) {
             stretch.cut();
         }
@@ -80,14 +94,10 @@ pub fn stretches(sampled: &Sampled, rows: &Table, truths: &[Option<u16>]) -> Res
         bail!(
             "{} rows are fewer than the {} that one sample takes",
             rows.inputs.len(),
-            derived::raw_len(sampled) / stretch_channels(sampled)
+            derived::raw_len(sampled) / stretch.channels()
         );
     }
     Ok((table, known))
-}
-
-fn stretch_channels(sampled: &Sampled) -> usize {
-    if let Sampled::Signal { channels, .. } = sampled { channels.len().max(1) } else { 1 }
 }
 
 /// An image as the model takes it.

@@ -56,15 +56,17 @@ impl Worker {
     /// Takes what a source gives: samples, or readings of a signal that become samples.
     pub(super) fn rows(&mut self, chunk: &Chunk) {
         let sampled = self.agent.active().and_then(|p| p.sampled.clone());
-        let Some(sampled @ Sampled::Signal { .. }) = sampled else { return self.samples(chunk, |_| {}) };
+        let Some(sampled) = sampled.filter(|s| matches!(**s, Sampled::Signal { .. })) else {
+            return self.samples(chunk, |_| {});
+        };
         if self.stretch.as_ref().is_none_or(|(known, _)| *known != sampled) {
             self.stretch = Stretch::new(&sampled).map(|stretch| (sampled, stretch));
         }
-        let Some((Sampled::Signal { channels, .. }, stretch)) = &mut self.stretch else { return };
+        let Some((_, stretch)) = &mut self.stretch else { return };
         let mut whole = std::mem::take(&mut self.stretches);
         (whole.malformed, whole.late) = (chunk.malformed, chunk.late);
         let mut cuts = chunk.cuts.iter().peekable();
-        for (at, (row, known)) in chunk.values.chunks_exact(channels.len().max(1)).zip(&chunk.rows).enumerate() {
+        for (at, (row, known)) in chunk.values.chunks_exact(stretch.channels()).zip(&chunk.rows).enumerate() {
             while cuts.next_if(|cut| **cut <= at).is_some() {
                 stretch.cut();
             }
@@ -177,7 +179,7 @@ impl Worker {
                 output: model.output().to_owned(),
                 outputs: model.outputs(),
                 classes: profile.classes.clone(),
-                image: profile.sampled.clone().filter(|s| matches!(s, Sampled::Image { .. })),
+                image: profile.sampled.clone().filter(|s| matches!(**s, Sampled::Image { .. })),
             })
         });
         let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
