@@ -224,6 +224,11 @@ impl Agent {
         self.spool.stream()
     }
 
+    /// Windows on their way that were closed before the clock had been compared with the collector's.
+    pub fn windows_undated(&self) -> u64 {
+        self.spool.undated()
+    }
+
     /// How many milliseconds the clock is behind the collector's; `None` until that has acknowledged something.
     pub fn clock_behind_ms(&self) -> Option<i64> {
         self.clock_behind_ms

@@ -6,7 +6,7 @@
 
 use crate::agent::Sample;
 use driftline_shared::list::{List, Text};
-use driftline_shared::units::{MonoMs, Now, ReleaseId};
+use driftline_shared::units::{MonoMs, Now, ReleaseId, WallMs};
 use driftline_shared::wire::messages::{
     EVIDENCE_OUTPUTS_MAX, EVIDENCE_ROWS_MAX, EVIDENCE_SAMPLES_MAX, Evidence, EvidenceRequest, EvidenceRow,
 };
@@ -34,7 +34,8 @@ impl Default for Policy {
 
 #[derive(Debug)]
 struct Kept {
-    row: (u64, u64),
+    id: u64,
+    at: WallMs,
     /// Inputs, then outputs.
     values: Vec<f32>,
     inputs: usize,
@@ -70,7 +71,7 @@ impl Ring {
         values.clear();
         values.extend_from_slice(sample.inputs);
         values.extend(sample.outputs.values().into_iter().flatten().take(EVIDENCE_OUTPUTS_MAX));
-        self.kept.push_back(Kept { row: (id, sample.event_time.0), values, inputs: sample.inputs.len() });
+        self.kept.push_back(Kept { id, at: sample.event_time, values, inputs: sample.inputs.len() });
     }
 
     /// Another release answers.
@@ -142,7 +143,7 @@ impl Ring {
             ));
         }
         let most = usize::from(request.samples).min(left).min(EVIDENCE_SAMPLES_MAX);
-        let wanted = |kept: &&Kept| (request.from.0..=request.to.0).contains(&kept.row.1);
+        let wanted = |kept: &&Kept| (request.from..=request.to).contains(&kept.at);
         let mut rows: Vec<EvidenceRow> = self.kept.iter().rev().filter(wanted).take(most).map(row).collect();
         rows.reverse();
         if rows.is_empty() { Err("no sample of that time is kept on this device".into()) } else { Ok(rows) }
@@ -152,19 +153,13 @@ impl Ring {
 fn row(kept: &Kept) -> EvidenceRow {
     let (inputs, outputs) = kept.values.split_at(kept.inputs.min(kept.values.len()));
     let outputs = outputs.iter().copied().collect();
-    EvidenceRow {
-        id: kept.row.0,
-        at: driftline_shared::units::WallMs(kept.row.1),
-        inputs: inputs.iter().copied().collect(),
-        outputs,
-    }
+    EvidenceRow { id: kept.id, at: kept.at, inputs: inputs.iter().copied().collect(), outputs }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::inference::Outputs;
-    use driftline_shared::units::WallMs;
 
     const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_795_000_000_000) };
 

@@ -15,6 +15,7 @@ use driftline_shared::manifest::{Digest, Guard, Sampled, Task};
 use driftline_shared::performance::entropy;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Name, ReleaseId};
+use std::sync::Arc;
 
 /// A release as the sample path sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Profile {
     /// Column with the true class.
     pub label: Option<String>,
     /// What a sample is, where it is not one number per input.
-    pub sampled: Option<Sampled>,
+    pub sampled: Option<Arc<Sampled>>,
     /// What applications get outside the ranges.
     pub guard: Option<Guard>,
     /// The known range of every input; empty without a guard.
@@ -76,7 +77,7 @@ impl Profile {
             inputs: features.iter().filter(|f| f.role.is_input()).map(|f| f.name.to_string()).collect(),
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
-            sampled: schema.sampled.clone(),
+            sampled: schema.sampled.clone().map(Arc::new),
             guard: schema.guard,
             ranges: schema.guard.map(|_| Ranges::of(bundle.baseline())).unwrap_or_default(),
             watch: schema.guard.map(|_| Watch::of(bundle.baseline(), schema.window_ms)),

@@ -2,13 +2,15 @@
 //!
 //! JSON and the binary tensor extension of Triton are understood: with the header `Inference-Header-Content-Length` the body is so many bytes
 //! of JSON followed by tensors, little-endian, in the order in which they are named. A request holds one sample or several; inputs
-//! are the model's own tensors, or the columns of its release by name; where samples are images, also PNG or JPEG files as binary BYTES. A request is answered whole or not at all.
+//! are the model's own tensors, or the columns of its release by name; where samples are images, also PNG or JPEG files as binary BYTES.
+//! A request is answered whole or not at all.
 
 use crate::inference::TensorInfo;
 use driftline_shared::manifest::Sampled;
 use driftline_shared::units::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Largest request.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
@@ -39,7 +41,7 @@ pub struct Served {
     /// Class names; empty for numbers.
     pub classes: Vec<String>,
     /// What an image file becomes, where samples are images.
-    pub image: Option<Sampled>,
+    pub image: Option<Arc<Sampled>>,
 }
 
 /// Makes a sample of an image file; a sentence where it is none.

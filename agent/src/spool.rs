@@ -306,6 +306,12 @@ impl Spool {
         self.kept
     }
 
+    /// Numbered windows kept here whose dates nobody had compared when they were closed.
+    pub fn undated(&self) -> u64 {
+        let records = self.lines.iter().flat_map(|line| &line.records);
+        records.filter(|record| !record.dated).map(|record| u64::from(record.windows)).sum()
+    }
+
     fn live(&self) -> &Line {
         self.lines.back().expect("the stream of this start is always there")
     }
@@ -411,13 +417,17 @@ mod tests {
     use driftline_shared::sketch::Grid;
     use driftline_shared::units::ReleaseId;
 
+    fn room(frames: u32) -> Room {
+        Room { frames, ..Room::default() }
+    }
+
     fn window(at: u64) -> Window {
         Window::new(ReleaseId(1), WallMs(at * 60_000), 60_000, std::iter::empty::<&Grid>())
     }
 
     /// What a start leaves on its disk: frames of one window each.
     fn left(stream: u64, frames: u64) -> Recovered {
-        let mut spool = Spool::new(Stream(stream), Room::of_frames(100));
+        let mut spool = Spool::new(Stream(stream), room(100));
         let mut records = Vec::new();
         for at in 0..frames {
             spool.append(&window(at));
@@ -438,7 +448,7 @@ mod tests {
     #[test]
     fn the_backlog_or_what_is_new_goes_first() {
         for (drain, wanted) in [(Drain::Backlog, [1, 1, 2, 9]), (Drain::Live, [9, 2, 1, 1])] {
-            let mut spool = Spool::new(Stream(9), Room::of_frames(100)).with_drain(drain);
+            let mut spool = Spool::new(Stream(9), room(100)).with_drain(drain);
             spool.durable(vec![left(2, 1), left(1, 2)]);
             spool.append(&window(5));
             assert_eq!(streams(&mut spool), wanted);
@@ -447,7 +457,7 @@ mod tests {
 
     #[test]
     fn an_earlier_start_may_have_sent_more_than_its_disk_knows() {
-        let mut spool = Spool::new(Stream(9), Room::of_frames(100));
+        let mut spool = Spool::new(Stream(9), room(100));
         spool.durable(vec![left(1, 2)]);
         assert_eq!(streams(&mut spool), [1, 1]);
         // The collector has five frames of it; the power went before the last three were on the disk.
@@ -497,7 +507,7 @@ mod tests {
 
     #[test]
     fn without_room_windows_get_wider_before_any_is_lost() {
-        let mut spool = filled(Room::of_frames(64), (0..200).map(window));
+        let mut spool = filled(room(64), (0..200).map(window));
         let before = spool.counts();
         assert_eq!((before.closed, before.merged, before.evicted), (200, 136, 0));
         let all = sent(&mut spool);
@@ -518,11 +528,11 @@ mod tests {
     #[test]
     fn what_cannot_get_wider_is_evicted_oldest_first() {
         // A pause before every window.
-        let mut spool = filled(Room::of_frames(64), (0..70).map(|at| window(2 * at)));
+        let mut spool = filled(room(64), (0..70).map(|at| window(2 * at)));
         assert_eq!((spool.counts().merged, spool.counts().evicted), (0, 6));
         assert_eq!(sent(&mut spool)[..2], [(1, 6, vec![]), (7, 7, vec![(12, 1)])]);
         // For ever is too long.
-        let spool = filled(Room::of_frames(64), (0..6_000).map(window));
+        let spool = filled(room(64), (0..6_000).map(window));
         let counts = spool.counts();
         assert!(counts.evicted > 0 && spool.windows_waiting() > 30, "{counts:?}");
     }
@@ -531,7 +541,7 @@ mod tests {
     fn each_class_has_its_own_room() {
         let truth = |at| Window { labelled: 1, ..window(2 * at) };
         let bytes = filled(Room::default(), [truth(1)]).live().records[0].bytes.len() as u64;
-        let room = Room { truth: 10 * bytes + 9, ..Room::of_frames(1_000) };
+        let room = Room { truth: 10 * bytes + 9, ..room(1_000) };
         let mixed = (1..50).flat_map(|at| [window(2 * at), truth(at)]);
         let spool = filled(room, mixed);
         assert_eq!(
@@ -544,7 +554,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_was_sent_is_left_as_it_is() {
-        let mut spool = filled(Room::of_frames(64), (0..10).map(window));
+        let mut spool = filled(room(64), (0..10).map(window));
         let first: Vec<Bytes> = std::iter::from_fn(|| spool.next_to_send()).collect();
         for at in 10..100 {
             spool.append(&window(at));
@@ -557,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_full_backlog_of_earlier_starts_does_not_take_what_is_new() {
-        let mut spool = Spool::new(Stream(9), Room::of_frames(64));
+        let mut spool = Spool::new(Stream(9), room(64));
         spool.durable(vec![left(1, 100)]);
         for at in 0..300 {
             spool.append(&window(at));
@@ -575,7 +585,7 @@ mod tests {
         // Sixteen windows and the embedding of them, over and over: all that can be merged is.
         let turns = (0..4_000u64).filter(|n| n % 2 == 0 || n % 32 == 31);
         let turns = turns.map(|n| Box::new(if n % 2 == 0 { window(n / 2) } else { embedding(n / 2) }));
-        let spool = filled(Room::of_frames(128), turns.map(|window| *window));
+        let spool = filled(room(128), turns.map(|window| *window));
         let counts = spool.counts();
         assert_eq!(counts.evicted, 0, "{counts:?}");
         let widest = spool.live().records.iter().map(|r| r.hi - r.lo + 1).max();
@@ -583,7 +593,7 @@ mod tests {
 
         // Pauses keep all apart: what is evicted in turns ends as one gap.
         let bytes = filled(Room::default(), [embedding(1)]).live().records[0].bytes.len() as u64;
-        let room = Room { embeddings: 4 * bytes, ..Room::of_frames(64) };
+        let room = Room { embeddings: 4 * bytes, ..room(64) };
         let spool = filled(room, (0..600).map(|n| if n % 2 == 0 { window(3 * n) } else { embedding(1_000 * n) }));
         let gaps = spool.live().records.iter().filter(|r| r.windows == 0).count();
         assert!(gaps <= 64, "{gaps} gaps beside {} frames", spool.unsent().count());

@@ -1,8 +1,8 @@
 //! The device's own detectors: whether its inputs still are what the model was trained on, without a collector.
 //!
 //! The same e-detectors as the collector's, on this device's closed windows alone, for the answers that applications get in the meantime
-//! ([`crate::guard`]). One false alarm a month is allowed, shared by the inputs, as long as windows close by time. Inputs that change with the hour are left to the
-//! collector, which knows the time.
+//! ([`crate::guard`]). One false alarm a month is allowed, shared by the inputs, as long as windows close by time. Inputs that change with
+//! the hour are left to the collector, which knows the time.
 
 use crate::bundle::HeapBaseline;
 use driftline_shared::drift::design::{Circumstances, Design};

@@ -5,10 +5,8 @@ use driftline_agent::evidence::Policy;
 use driftline_agent::inference::{Model, Outputs};
 use driftline_agent::observe::Profile;
 use driftline_agent::pumps::{Pump, Reading};
-use driftline_agent::slot::{Proof, SlotFile};
-use driftline_agent::spool::Room;
-use driftline_shared::list::List;
-use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs};
+use driftline_agent::slot::SlotFile;
+use driftline_shared::units::{MonoMs, Now, WallMs};
 use driftline_tests::allocations::during;
 use driftline_tests::pump_bundle::bundle;
 use std::sync::Arc;
@@ -44,20 +42,9 @@ fn tracts_own(readings: &[Reading]) -> u64 {
 #[test]
 fn a_sample_allocates_nothing_of_ours() {
     let profile = Arc::new(Profile::of(&bundle("v1", false, 60_000, b"any")));
-    let name = |n| Name::new(n).expect("a name");
-    let settings = Settings {
-        fleet: name("f"),
-        device: name("d"),
-        labels: List::default(),
-        stream: Stream(1),
-        window_samples_max: 1_000_000,
-        spool_commit_ms: 2_500,
-        room: Room::of_frames(100),
-        evidence: Policy { samples: 50, per_day: 1 },
-        drain: driftline_agent::spool::Drain::Backlog,
-        labels_samples_max: 700,
-        proof: Proof { trial: 1, commit: 1 },
-    };
+    // As many samples are remembered and kept as the first pass brings.
+    let evidence = Policy { samples: 50, per_day: 1 };
+    let settings = Settings { evidence, labels_samples_max: 700, ..driftline_tests::watched::settings() };
     let now = |ms| Now { mono: MonoMs(ms), wall: WallMs(1_795_000_000_000 + ms) };
     let file = SlotFile { active: Some(profile.digest), committed: true, ..SlotFile::default() };
     let mut agent = Agent::new(now(0), settings, file, Some(profile));

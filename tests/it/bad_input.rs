@@ -1,6 +1,6 @@
 //! Bad files, rows, models and configurations: one clear sentence each, counted, and nothing else is lost.
 
-use crate::fleet::{Collector, agent, agent_config, binary, root, run};
+use crate::fleet::{Collector, agent, agent_config, binary, pump_bundle, root, run, status, wait_for};
 use driftline_agent::bundle::Bundle;
 use std::fs;
 use std::path::Path;
@@ -97,10 +97,7 @@ fn bad_tables_are_refused_when_a_baseline_is_made() {
 fn bad_rows_are_counted_by_the_agent_and_the_others_arrive() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    let made = driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx);
-    made.write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 1_000);
     let collector = Collector::start(dir, None, "");
     crate::fleet::must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
     let good = "61,1.8,12,1480,45,healthy";
@@ -168,7 +165,9 @@ fn liar() -> u16 {
             let mut hello = [0; 1024];
             let _ = connection.read(&mut hello);
             let _ = connection.write_all(&lies[at % lies.len()]);
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            // Until the other side has had enough of it, or says nothing more.
+            let _ = connection.set_read_timeout(Some(std::time::Duration::from_millis(200)));
+            while connection.read(&mut hello).is_ok_and(|n| n > 0) {}
         }
     });
     port
@@ -178,22 +177,15 @@ fn liar() -> u16 {
 fn a_broker_that_lies_costs_no_sample_and_no_memory() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 1_000);
     let config = agent_config(dir, "pump-1", liar(), Some(&bundle), "kind = \"pumps\"\nrate_hz = 200.0");
     let mut process = agent(dir, "pump-1", &config);
-    let status = || {
-        let (_, text, _) =
-            run(Command::new(binary("driftline-agent")).args(["status", "--json", "--config"]).arg(&config));
-        serde_json::from_str::<serde_json::Value>(&text).ok()
-    };
     // Its backoff grows, so that not every lie is heard; the first ones are.
     process.after("not connected; trying again");
-    let samples = crate::fleet::wait_for("samples", || status()?["samples"][1].as_u64().filter(|n| *n > 3_000));
-    let status = status().expect("a status");
-    assert_eq!(status["samples"][2], 0, "{samples} taken, none refused: {status}");
-    assert_eq!(status["windows"][3], 0, "none is given up: {status}");
+    let enough = |s: &serde_json::Value| s["samples"]["in_windows"].as_u64() > Some(3_000);
+    let status = wait_for("samples", || status(&config).filter(enough));
+    assert_eq!(status["samples"]["refused"], 0, "{status}");
+    assert_eq!(status["windows"]["evicted"], 0, "{status}");
     let resident = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("its account");
     let peak = resident.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a line");
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
@@ -207,9 +199,7 @@ fn a_broker_that_lies_costs_no_sample_and_no_memory() {
 fn state_of_a_later_version_is_kept_and_the_configured_bundle_starts() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 1_000);
     let rows = dir.join("rows.csv");
     fs::write(&rows, table(30)).expect("a file");
     let config = agent_config(dir, "pump-1", 1, Some(&bundle), &format!("kind = \"csv\"\npath = {rows:?}"));
@@ -232,9 +222,7 @@ fn state_of_a_later_version_is_kept_and_the_configured_bundle_starts() {
 fn json_lines_on_standard_input_are_samples_too() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 1_000);
     let collector = Collector::start(dir, None, "");
     crate::fleet::must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
     let lines = [

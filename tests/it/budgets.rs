@@ -1,7 +1,7 @@
 //! What an agent may cost. `tests/run budgets` measures the build for devices, which `DRIFTLINE_AGENT` names. Every other run holds what the
 //! build for tests keeps too: processor time, and memory that is no code.
 
-use crate::fleet::{Process, agent_config, baseline, binary, free_port, must, root, wait_for};
+use crate::fleet::{Process, agent_config, baseline, binary, free_port, must, root, status, wait_for};
 use serde_json::json;
 use std::fmt::Write;
 use std::fs;
@@ -40,6 +40,11 @@ fn start(agent: &Path, dir: &Path, config: &Path) -> Process {
     Process::start(dir, "agent", Command::new(agent).env("MALLOC_ARENA_MAX", "1").args(["run", "--config"]).arg(config))
 }
 
+/// Waits until the agent has taken so many samples; how many it then has.
+fn taken(config: &Path, samples: u64) -> u64 {
+    wait_for("samples", || status(config)?["samples"]["taken"].as_u64().filter(|n| *n >= samples))
+}
+
 /// Processor time of a process in seconds, of both kinds.
 fn cpu_s(process: &Process) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("its account");
@@ -68,18 +73,19 @@ fn an_agent_keeps_its_budgets() {
     let source = format!("kind = \"csv\"\npath = {table:?}\nrate_hz = 100.0\nloop = true");
     let config = agent_config(dir, "d20", free_port(), Some(&bundle), &source);
     let process = start(&program, dir, &config);
-    std::thread::sleep(Duration::from_secs(5));
-    let (before, began) = (cpu_s(&process), Instant::now());
-    std::thread::sleep(Duration::from_secs(20));
-    let percent = (cpu_s(&process) - before) / began.elapsed().as_secs_f64() * 100.0;
+    // Two windows to warm up, and then processor time per hundred samples: what a second brings.
+    let from = taken(&config, 2_000);
+    let before = cpu_s(&process);
+    let hundreds = (taken(&config, from + 2_000) - from) as f64 / 100.0;
+    let percent = (cpu_s(&process) - before) / hundreds * 100.0;
     println!("processor: {percent:.2} % of one core at 100 samples/s × 20 features, {CPU_PERCENT_MAX} allowed");
     drop(process);
 
     let (gas, table) = made(dir, "gas-v1.onnx", 128);
-    let source = format!("kind = \"csv\"\npath = {table:?}\nrate_hz = 10.0\nloop = true");
+    let source = format!("kind = \"csv\"\npath = {table:?}\nrate_hz = 100.0\nloop = true");
     let config = agent_config(dir, "gas", free_port(), Some(&gas), &source);
     let process = start(&program, dir, &config);
-    std::thread::sleep(Duration::from_secs(15));
+    taken(&config, 1_500);
     let model = fs::metadata(root().join("tests/models/gas-v1.onnx")).expect("the model").len();
     let (above, own) = (resident(&process, "VmRSS:").saturating_sub(model), resident(&process, "RssAnon:"));
     let mib = |bytes: u64| bytes as f64 / 1048576.0;

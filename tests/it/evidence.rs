@@ -1,8 +1,6 @@
 //! Raw samples stay on the device unless its configuration keeps some and somebody asks for them with a reason.
 
-use crate::fleet::{Collector, agent, agent_config, must, run, wait_for};
-use driftline_tests::pump_bundle::bundle;
-use std::fs;
+use crate::fleet::{Collector, agent, agent_config, must, pump_bundle, run, wait_for};
 
 const SOURCE: &str = "kind = \"pumps\"\nseed = 1\nrate_hz = 100.0";
 
@@ -10,9 +8,7 @@ const SOURCE: &str = "kind = \"pumps\"\nseed = 1\nrate_hz = 100.0";
 fn samples_are_given_out_when_asked_for_and_every_request_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(crate::fleet::root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let release = dir.join("bundle");
-    bundle("v1", false, 1_000, &onnx).write(&release).expect("a bundle");
+    let release = pump_bundle(dir, 1_000);
     let collector = Collector::start(dir, None, "");
     let open = format!("{SOURCE}\n[evidence]\nsamples = 500\nper_day = 80");
     let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&release), &open);

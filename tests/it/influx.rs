@@ -1,6 +1,6 @@
 //! The InfluxDB export against a real server of the v2 write API: Debian's VictoriaMetrics.
 
-use crate::fleet::{Collector, Process, agent, agent_config, free_port, must, root, wait_for};
+use crate::fleet::{Collector, Process, agent, agent_config, free_port, must, pump_bundle, wait_for};
 use serde_json::Value;
 use std::process::Command;
 
@@ -32,9 +32,7 @@ fn merged_windows_are_exported_and_a_dead_server_is_not_in_the_way() {
     let (metrics, url) = victoria_metrics(dir);
     let more = format!("[influxdb]\nurl = \"{url}\"\norg = \"o\"\nbucket = \"b\"\n");
     let collector = Collector::start(dir, None, &more);
-    let onnx = std::fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 1_000, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 1_000);
     must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
     let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), "kind = \"pumps\"\nrate_hz = 50.0");
     let _device = agent(dir, "pump-1", &config);

@@ -73,7 +73,7 @@ fn window_of(release: &Release, device: u64, slot: u64, fault: bool) -> Box<Wind
 
 #[test]
 fn a_collector_with_an_empty_store_goes_on_in_the_middle_of_a_stream() {
-    let mut spool = Spool::new(Stream(1), Room::of_frames(1_000));
+    let mut spool = Spool::new(Stream(1), Room::default());
     let mut first = collector();
     let mut send = |collector: &mut Collector, slots: std::ops::Range<u64>| {
         spool.rewind();
@@ -114,7 +114,7 @@ fn a_collector_with_an_empty_store_goes_on_in_the_middle_of_a_stream() {
 fn a_device_may_start_as_often_as_it_likes() {
     let mut collector = collector();
     for start in 0..200u64 {
-        let mut spool = Spool::new(Stream(1_000_000 - start), Room::of_frames(1_000));
+        let mut spool = Spool::new(Stream(1_000_000 - start), Room::default());
         spool.append(&window_of(&RELEASE, 1, start, false));
         let frame = spool.next_to_send().expect("a frame");
         collector.handle(now(start * 1_000), &topic("d"), Some("d"), &frame);

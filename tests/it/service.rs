@@ -1,7 +1,8 @@
 //! The agent as a service: asked how it is, told to begin anew, watched by systemd's rules, and connected with certificates.
 
-use crate::fleet::{Collector, Process, agent, agent_config, binary, free_port, must, root, run, wait_for};
-use driftline_tests::pump_bundle::bundle;
+use crate::fleet::{
+    Collector, Process, agent, agent_config, binary, free_port, must, pump_bundle, root, run, status, wait_for,
+};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +10,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-fn pump_bundle(dir: &Path) -> PathBuf {
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let path = dir.join("v1.bundle");
-    bundle("v1", false, 1_000, &onnx).write(&path).expect("a folder");
-    path
-}
 
 fn ask(command: &str, config: &Path, more: &[&str]) -> (i32, String, String) {
     run(Command::new(binary("driftline-agent")).args([command, "--config"]).arg(config).args(more))
@@ -27,21 +21,20 @@ const SOURCE: &str = "kind = \"pumps\"\nseed = 1\nrate_hz = 50.0";
 fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let collector = Collector::start(dir.path(), None, "");
-    let bundle = pump_bundle(dir.path());
+    let bundle = pump_bundle(dir.path(), 1_000);
     let config = agent_config(dir.path(), "pump-1", collector.mqtt_port, Some(&bundle), SOURCE);
     let (code, _, error) = ask("status", &config, &[]);
     assert_eq!(code, 1);
     assert!(error.contains("no agent answers at ") && error.contains("start it"), "{error}");
 
     let mut process = agent(dir.path(), "pump-1", &config);
-    let status = || -> Option<Value> {
-        let (code, text, _) = ask("status", &config, &["--json"]);
-        (code == 0).then(|| serde_json::from_str(&text).expect("JSON"))
-    };
-    let told = wait_for("windows with the collector", || status().filter(|s| s["windows"][1].as_u64() > Some(1)));
+    let status = || status(&config);
+    let told =
+        wait_for("windows with the collector", || status().filter(|s| s["windows"]["acknowledged"].as_u64() > Some(1)));
     assert_eq!((&told["device"], &told["connected"]), (&"pump-1".into(), &true.into()));
     assert_eq!(told["release"][0], "pump");
-    let [taken, counted, refused] = [0, 1, 2].map(|i| told["samples"][i].as_u64().expect("a number"));
+    let [taken, counted, refused] =
+        ["taken", "in_windows", "refused"].map(|key| told["samples"][key].as_u64().expect("a number"));
     assert!(taken > 0 && taken == counted + refused, "{told}");
     assert!(told["latency_us"][0].as_u64() <= told["latency_us"][1].as_u64());
     let (_, text, _) = ask("status", &config, &[]);
@@ -62,11 +55,11 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     hangup(&process);
     process.after("has not changed: the agent goes on");
     fs::write(&config, text.replace("busan", "incheon")).expect("a file");
-    let before = told["windows"][0].as_u64();
+    let before = told["windows"]["closed"].as_u64();
     hangup(&process);
     process.after("has changed: starting anew");
     let again = wait_for("the agent to be back", || {
-        status().filter(|s| s["connected"] == true && s["windows"][1].as_u64() > Some(1))
+        status().filter(|s| s["connected"] == true && s["windows"]["acknowledged"].as_u64() > Some(1))
     });
     assert_eq!(again["pid"], told["pid"], "the same process");
     assert!(again["running_s"].as_u64() <= told["running_s"].as_u64().map(|s| s + 60) && before.is_some());
@@ -92,7 +85,7 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
 fn the_doctor_names_what_is_wrong() {
     let dir = tempfile::tempdir().expect("a folder");
     let collector = Collector::start(dir.path(), None, "");
-    let bundle = pump_bundle(dir.path());
+    let bundle = pump_bundle(dir.path(), 1_000);
     let config = agent_config(dir.path(), "pump-1", collector.mqtt_port, Some(&bundle), SOURCE);
     let (code, text, error) = ask("doctor", &config, &[]);
     assert_eq!(code, 0, "{text}{error}");
@@ -119,7 +112,7 @@ fn systemd_is_told_and_its_watchdog_is_fed() {
     let socket = dir.path().join("notify");
     let systemd = UnixDatagram::bind(&socket).expect("a socket");
     systemd.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let bundle = pump_bundle(dir.path());
+    let bundle = pump_bundle(dir.path(), 1_000);
     // Nobody listens at the broker's port: that the link tries again is progress too.
     let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), SOURCE);
     let mut command = Command::new(binary("driftline-agent"));
@@ -168,6 +161,14 @@ fn the_unit_of_several_agents_is_that_of_one() {
     let differ: Vec<&str> = one.iter().zip(&several).filter(|(a, b)| a != b).map(|(_, b)| b.as_str()).collect();
     assert_eq!(one.len(), several.len());
     assert!(differ.iter().all(|line| line.contains("%i")) && differ.len() == 4, "{differ:?}");
+}
+
+/// An agent's configuration with these keys for its broker.
+fn config_with(dir: &Path, device: &str, port: u16, bundle: &Path, keys: &str) -> PathBuf {
+    let config = agent_config(dir, device, port, Some(bundle), SOURCE);
+    let text = fs::read_to_string(&config).expect("the file").replace("[mqtt]\n", &format!("[mqtt]\n{keys}\n"));
+    fs::write(&config, text).expect("a file");
+    config
 }
 
 /// An authority, and a certificate of it for `name`.
@@ -230,22 +231,13 @@ fn certificates_on_both_sides() {
         format!("ca_file = {:?}\ncert_file = {own_cert:?}\nkey_file = {own_key:?}", file("ca.pem"))
     };
     let collector = Collector::start(dir, Some(tls), &keys("collector"));
-    let bundle = pump_bundle(dir);
-    let with = |device: &str, keys: &str| {
-        let config = agent_config(dir, device, tls, Some(&bundle), SOURCE);
-        let text = fs::read_to_string(&config).expect("the file").replace("[mqtt]\n", &format!("[mqtt]\n{keys}\n"));
-        fs::write(&config, text).expect("a file");
-        config
-    };
+    let bundle = pump_bundle(dir, 1_000);
+    let with = |device: &str, keys: &str| config_with(dir, device, tls, &bundle, keys);
     let (ca, cert, key) = (file("ca.pem"), file("pump-1.pem"), file("pump-1.key"));
     let config = with("pump-1", &format!("ca_file = {ca:?}\ncert_file = {cert:?}\nkey_file = {key:?}"));
     let mut process = agent(dir, "pump-1", &config);
     process.after("connected to 127.0.0.1:");
-    wait_for("windows over TLS", || {
-        let (_, text, _) = ask("status", &config, &["--json"]);
-        let status: Value = serde_json::from_str(&text).ok()?;
-        (status["windows"][1].as_u64() > Some(0)).then_some(())
-    });
+    wait_for("windows over TLS", || (status(&config)?["windows"]["acknowledged"].as_u64() > Some(0)).then_some(()));
     process.terminate();
     assert!(process.wait().success());
     assert_eq!(collector.get("health")["frames_lost"], 0);
@@ -287,24 +279,15 @@ fn the_collectors_own_broker_speaks_tls_and_wants_certificates() {
     let mut collector =
         Process::start(dir, "collector", Command::new(binary("driftline")).args(["serve", "--config"]).arg(&config));
     let url = collector.after("dashboard: ").trim_end_matches('/').to_owned();
-    let bundle = pump_bundle(dir);
-    let with = |device: &str, keys: &str| {
-        let config = agent_config(dir, device, port, Some(&bundle), SOURCE);
-        let text = fs::read_to_string(&config).expect("the file").replace("[mqtt]\n", &format!("[mqtt]\n{keys}\n"));
-        fs::write(&config, text).expect("a file");
-        config
-    };
+    let bundle = pump_bundle(dir, 1_000);
+    let with = |device: &str, keys: &str| config_with(dir, device, port, &bundle, keys);
     let config = with(
         "pump-1",
         &format!("ca_file = {ca:?}\ncert_file = {:?}\nkey_file = {:?}", file("pump-1.pem"), file("pump-1.key")),
     );
     let mut process = agent(dir, "pump-1", &config);
     process.after("connected to 127.0.0.1:");
-    wait_for("acknowledged windows", || {
-        let (_, text, _) = ask("status", &config, &["--json"]);
-        let status: Value = serde_json::from_str(&text).ok()?;
-        (status["windows"][1].as_u64() > Some(0)).then_some(())
-    });
+    wait_for("acknowledged windows", || (status(&config)?["windows"]["acknowledged"].as_u64() > Some(0)).then_some(()));
     process.terminate();
     assert!(process.wait().success());
     // Without a certificate of its own a device is not let in, and neither is one without TLS.
@@ -320,7 +303,7 @@ fn the_collectors_own_broker_speaks_tls_and_wants_certificates() {
 #[test]
 fn a_program_that_prints_samples_is_started_once() {
     let dir = tempfile::tempdir().expect("a folder");
-    let bundle = pump_bundle(dir.path());
+    let bundle = pump_bundle(dir.path(), 1_000);
     let pids = dir.path().join("pids");
     // It says its columns and then nothing for a long time.
     let header = driftline_agent::pumps::COLUMNS.join(",");

@@ -2,7 +2,8 @@
 //! are tried in a process of their own.
 
 use crate::fleet::{
-    Collector, Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, root, run, wait_for,
+    Collector, Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, pump_bundle, root, run,
+    status, wait_for,
 };
 use driftline_agent::inference::Model;
 use driftline_tests::pump_bundle::bundle;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,9 @@ fn onnx() -> Vec<u8> {
     fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model")
 }
 
-fn pump_bundle(dir: &Path, onnx: &[u8]) -> PathBuf {
-    let path = dir.join("v1.bundle");
-    bundle("v1", false, 1_000, onnx).write(&path).expect("a folder");
-    path
-}
-
 /// An agent without a collector.
 fn start(dir: &Path, source: &str) -> Process {
-    let path = pump_bundle(dir, &onnx());
+    let path = pump_bundle(dir, 1_000);
     let config = agent_config(dir, "pump-1", free_port(), Some(&path), source);
     agent(dir, "pump-1", &config)
 }
@@ -312,15 +307,8 @@ fn messages_on_a_topic_are_samples() {
     let large = "x".repeat(5 << 20);
     publish(port, "line/1/samples", &[&one, &large, "nonsense", &two]);
     agent.after("the line is no JSON object");
-    wait_for("all messages", || {
-        let status = must(
-            Command::new(binary("driftline-agent"))
-                .args(["status", "--json", "--config"])
-                .arg(dir.path().join("pump-1.toml")),
-        );
-        let status: Value = serde_json::from_str(&status).expect("JSON");
-        (status["samples"][0] == 4).then_some(())
-    });
+    let config = dir.path().join("pump-1.toml");
+    wait_for("all messages", || (status(&config)?["samples"]["taken"] == 4).then_some(()));
     assert_eq!(account(&mut agent), [4, 3, 1]);
 }
 
@@ -365,7 +353,7 @@ fn a_model_made_to_exhaust_memory_ends_its_trial_and_not_the_agent() {
     assert!(error.contains("the model cannot be prepared: failed to allocate Layout { size: 4026531840"), "{error}");
 
     // An agent that has a good release goes on with it.
-    let good = pump_bundle(dir.path(), &onnx());
+    let good = pump_bundle(dir.path(), 1_000);
     let config = agent_config(dir.path(), "pump-1", free_port(), Some(&good), source);
     let first = agent(dir.path(), "pump-1", &config);
     wait_for("its first window", || dir.path().join("pump-1/slots.json").exists().then_some(()));

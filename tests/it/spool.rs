@@ -1,6 +1,8 @@
 //! What an agent has put on its disk reaches the collector, however often the agent is killed before.
 
-use crate::fleet::{Collector, Process, agent, agent_config, binary, free_port, mosquitto, must, root, wait_for};
+use crate::fleet::{
+    Collector, Process, agent, agent_config, free_port, mosquitto, must, pump_bundle, status, wait_for,
+};
 use driftline_agent::spool::record;
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,10 +30,7 @@ fn kills() -> u32 {
 fn a_killed_agent_loses_nothing_that_was_on_its_disk() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    let made = driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx);
-    made.write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 200);
     let port = free_port();
     let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nframes_max = 100000";
     let config = agent_config(dir, "pump-1", port, Some(&bundle), source);
@@ -145,9 +144,7 @@ impl Drop for SmallDisk {
 #[test]
 fn the_last_room_of_a_disk_is_left_to_others() {
     let dir = tempfile::tempdir().expect("a folder");
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.path().join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir.path(), 200);
     // No disk has a tebibyte too many.
     let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100\nfree_mb = 1048576";
     let config = agent_config(dir.path(), "pump-1", free_port(), Some(&bundle), source);
@@ -172,9 +169,7 @@ fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let Some(disk) = SmallDisk::mount(dir) else { return };
-    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
-    let bundle = dir.join("v1.bundle");
-    driftline_tests::pump_bundle::bundle("v1", false, 200, &onnx).write(&bundle).expect("a folder");
+    let bundle = pump_bundle(dir, 200);
     // A broker without a collector: what is sent is not acknowledged, and has to be kept.
     let (_mosquitto, port) = mosquitto(dir);
     let source =
@@ -186,12 +181,7 @@ fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
     let mut process = agent(dir, "pump-1", &config);
     let spool = disk.at.join("pump-1/spool");
     wait_for("frames on the disk", || (on_disk(&spool).len() > 2).then_some(()));
-    let samples = || -> u64 {
-        let mut command = Command::new(binary("driftline-agent"));
-        let status = must(command.args(["status", "--json", "--config"]).arg(&config));
-        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-        status["samples"][1].as_u64().expect("a number")
-    };
+    let samples = || status(&config).expect("a status")["samples"]["in_windows"].as_u64().expect("a number");
     let goes_on = || {
         let before = samples();
         wait_for("more samples", || (samples() > before + 50).then_some(()));
@@ -214,11 +204,9 @@ fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
     let collector = Collector::start(dir, Some(port), "");
     must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
     wait_for("all windows with the collector", || {
-        let mut command = Command::new(binary("driftline-agent"));
-        let status = must(command.args(["status", "--json", "--config"]).arg(&config));
-        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-        let [closed, acknowledged, evicted] = [0, 1, 2].map(|i| status["windows"][i].as_u64().expect("a number"));
-        assert_eq!(evicted, 0);
+        let windows = &status(&config).expect("a status")["windows"];
+        let [closed, acknowledged] = ["closed", "acknowledged"].map(|key| windows[key].as_u64().expect("a number"));
+        assert_eq!((&windows["merged"], &windows["evicted"]), (&0.into(), &0.into()));
         (closed > 20 && acknowledged + 20 > closed).then_some(())
     });
     assert_eq!(collector.get("health")["frames_lost"], 0);
@@ -229,7 +217,7 @@ fn full_and_then(breaks: impl Fn(&SmallDisk), error: &str) {
     process.after(&format!("cannot be written ({error}"));
     goes_on();
     let before = process.said().len();
-    std::thread::sleep(Duration::from_millis(500));
+    goes_on();
     assert!(process.said().len() - before < 4096, "it does not say so again and again");
     must(Command::new("kill").args(["-9", &process.id().to_string()]));
 }

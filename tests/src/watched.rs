@@ -1,4 +1,4 @@
-//! An agent that watches a model of any width, for benches.
+//! An agent alone, and one that watches a model of any width.
 
 use driftline_agent::agent::{Agent, Input, Sample, Settings};
 use driftline_agent::bundle::{Bundle, HeapGolden};
@@ -17,6 +17,23 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
+/// What an agent is told that is alone.
+pub fn settings() -> Settings {
+    Settings {
+        fleet: name("f"),
+        device: name("d"),
+        labels: List::default(),
+        stream: Stream(1),
+        window_samples_max: 1_000_000,
+        room: Room::default(),
+        spool_commit_ms: 2_500,
+        drain: Drain::default(),
+        labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
+        evidence: Policy::default(),
+        proof: Proof { trial: 1, commit: 1 },
+    }
+}
+
 /// An agent whose baseline is made of these rows.
 pub fn agent(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> Agent {
     let names: Vec<String> = (0..inputs[0].len()).map(|i| format!("c{i}")).collect();
@@ -29,21 +46,8 @@ pub fn agent(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> Agent {
     let golden = HeapGolden { inputs: inputs[..1].to_vec(), outputs: outputs[..1].to_vec(), tolerance: 1.0 };
     let bundle = Bundle::create(&name("m"), &name("v1"), b"any".to_vec(), &built.baseline, &schema, &golden);
     let profile = Arc::new(Profile::of(&bundle.expect("a bundle")));
-    let settings = Settings {
-        fleet: name("f"),
-        device: name("d"),
-        labels: List::default(),
-        stream: Stream(1),
-        window_samples_max: 1_000_000,
-        room: Room::default(),
-        spool_commit_ms: 2_500,
-        drain: Drain::default(),
-        labels_samples_max: driftline_agent::labels::SAMPLES_DEFAULT,
-        evidence: Policy::default(),
-        proof: Proof { trial: 1, commit: 1 },
-    };
     let file = SlotFile { active: Some(profile.digest), committed: true, ..SlotFile::default() };
-    Agent::new(now(0), settings, file, Some(profile))
+    Agent::new(now(0), settings(), file, Some(profile))
 }
 
 fn now(ms: u64) -> Now {

@@ -111,7 +111,7 @@ pub struct Publish {
 }
 
 /// Messages from outside that were no use, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct MessagesRefused {
     /// On a topic that was never subscribed.
     pub topic: u64,

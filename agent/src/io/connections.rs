@@ -1,4 +1,4 @@
-//! A listener that holds so many connections and no more, and closes those on which nothing moves while nobody waits for an answer.
+//! A listener that holds so many connections and no more, and closes those on which nothing moves.
 //!
 //! Local applications keep a connection or two each; whoever opens hundreds, or opens one and says nothing, must not keep the others out.
 
@@ -6,7 +6,6 @@ use axum::serve::Listener;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,21 +14,21 @@ use tokio::time::{Instant, Sleep};
 
 /// Connections at a time; further ones wait in the system's queue.
 pub const CONNECTIONS_MAX: usize = 128;
-/// A connection on which nothing was read or written for so long is closed.
-pub const IDLE: Duration = Duration::from_secs(60);
+/// A connection on which nothing was read or written for so long is closed: longer than any answer takes, since nothing moves while it is
+/// waited for.
+pub const IDLE: Duration = Duration::from_secs(600);
 
 /// See above.
 pub struct Limited<L> {
     listener: L,
     free: Arc<Semaphore>,
     idle: Duration,
-    answering: Arc<AtomicUsize>,
 }
 
 impl<L> Limited<L> {
-    /// At most [`CONNECTIONS_MAX`] connections of a listener; `answering` counts the requests that wait for their answer.
-    pub fn new(listener: L, answering: Arc<AtomicUsize>) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: IDLE, answering }
+    /// At most [`CONNECTIONS_MAX`] connections of a listener.
+    pub fn new(listener: L) -> Self {
+        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), idle: IDLE }
     }
 }
 
@@ -42,7 +41,7 @@ impl<L: Listener<Io: Unpin>> Listener for Limited<L> {
         let permit = self.free.clone().acquire_owned().await.ok();
         let (io, address) = self.listener.accept().await;
         let sleep = Box::pin(tokio::time::sleep(self.idle));
-        (Held { io, idle: self.idle, sleep, answering: self.answering.clone(), _permit: permit }, address)
+        (Held { io, idle: self.idle, sleep, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
@@ -55,7 +54,6 @@ pub struct Held<I> {
     io: I,
     idle: Duration,
     sleep: Pin<Box<Sleep>>,
-    answering: Arc<AtomicUsize>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -67,11 +65,6 @@ impl<I> Held<I> {
             return poll;
         }
         ready!(pin!(&mut self.sleep).poll(context));
-        if self.answering.load(Ordering::Relaxed) > 0 {
-            // A model may take its time; which connection waits for it is not known here.
-            self.sleep.as_mut().reset(Instant::now() + self.idle);
-            ready!(pin!(&mut self.sleep).poll(context));
-        }
         Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
@@ -112,9 +105,8 @@ mod tests {
     async fn silent_connections_end_and_further_ones_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answering = Arc::new(AtomicUsize::new(0));
         let (free, idle) = (Arc::new(Semaphore::new(1)), Duration::from_millis(300));
-        let mut limited = Limited { listener, free, idle, answering: answering.clone() };
+        let mut limited = Limited { listener, free, idle };
         let mut first = TcpStream::connect(address).await.unwrap();
         let (mut held, _) = limited.accept().await;
         let _second = TcpStream::connect(address).await.unwrap();
@@ -122,10 +114,6 @@ mod tests {
         first.write_all(b"x").await.unwrap();
         let mut buffer = [0; 8];
         assert_eq!(held.read(&mut buffer).await.unwrap(), 1);
-        answering.store(1, Ordering::Relaxed);
-        let waits = tokio::time::timeout(Duration::from_millis(900), held.read(&mut buffer)).await;
-        assert!(waits.is_err(), "somebody waits for an answer");
-        answering.store(0, Ordering::Relaxed);
         let silent = held.read(&mut buffer).await.unwrap_err();
         assert_eq!(silent.kind(), std::io::ErrorKind::TimedOut);
         drop(held);

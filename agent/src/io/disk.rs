@@ -78,11 +78,13 @@ impl Disk {
             && format != FORMAT
         {
             let kept = path.with_extension("later.json");
-            let _ = fs::rename(&path, &kept);
+            let outcome = match fs::rename(&path, &kept) {
+                Ok(()) => format!("it is kept as {}", kept.display()),
+                Err(e) => format!("it cannot be kept ({e})"),
+            };
             tracing::warn!(
-                "{} has format {format}, this agent reads {FORMAT}: it is kept as {}, and the agent starts with the configured bundle",
-                path.display(),
-                kept.display()
+                "{} has format {format}, this agent reads {FORMAT}: {outcome}, and the agent starts with the configured bundle",
+                path.display()
             );
             return None;
         }

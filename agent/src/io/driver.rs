@@ -211,7 +211,7 @@ struct Worker {
     /// What is watched of a signal or an image.
     derived: Vec<f32>,
     /// Readings on their way to a sample of a signal, and samples that are whole.
-    stretch: Option<(Sampled, Stretch)>,
+    stretch: Option<(Arc<Sampled>, Stretch)>,
     stretches: Chunk,
     trial_outputs: Vec<f32>,
     feed: Option<Feed>,

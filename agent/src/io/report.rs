@@ -1,5 +1,6 @@
 //! What is known of a running agent from outside, and what it says when it has ended.
 
+use super::status::Evidence;
 use super::trial::Trial;
 use crate::agent::MessagesRefused;
 use driftline_shared::units::{Name, ReleaseId};
@@ -61,7 +62,9 @@ pub struct Snapshot {
     /// When the last sample came.
     pub last_sample: Option<Instant>,
     /// Raw samples kept, and given out.
-    pub evidence: [u64; 2],
+    pub evidence: Evidence,
+    /// Windows on their way that were closed before the clock had been compared.
+    pub windows_undated: u64,
     /// By how many milliseconds the clock is behind the collector's, once that has spoken.
     pub clock_behind_ms: Option<i64>,
 }

@@ -19,7 +19,6 @@ use driftline_shared::units::hash;
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -72,22 +71,6 @@ pub enum Unanswered {
     Failed(usize),
 }
 
-/// Counts a request for as long as it waits.
-struct Answering(Arc<AtomicUsize>);
-
-impl Answering {
-    fn of(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[derive(Clone)]
 struct Server {
     served: watch::Receiver<Option<Arc<Served>>>,
@@ -96,8 +79,6 @@ struct Server {
     token: Option<Arc<str>>,
     /// One request at a time is decoded where samples are images: it may take much memory.
     decoding: Arc<Semaphore>,
-    /// Requests that wait for their answer.
-    answering: Arc<AtomicUsize>,
 }
 
 /// Something went wrong; the protocol wants it as JSON.
@@ -127,15 +108,8 @@ pub(super) async fn serve(
 ) -> Result<(), SourceError> {
     let gone = asked.clone();
     let gone = async move { gone.closed().await };
-    let answering = Arc::new(AtomicUsize::new(0));
-    let server = Server {
-        served,
-        asked,
-        deadline,
-        token: token.map(Into::into),
-        decoding: Arc::new(Semaphore::new(1)),
-        answering: answering.clone(),
-    };
+    let server =
+        Server { served, asked, deadline, token: token.map(Into::into), decoding: Arc::new(Semaphore::new(1)) };
     let models = ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"];
     let mut router = Router::new()
         .route("/v2", get(async || json_body(&serving::server())))
@@ -161,7 +135,7 @@ pub(super) async fn serve(
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("applications can ask the model at http://{address}/v2");
             }
-            axum::serve(Limited::new(listener, answering), router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
         Listen::Unix(path) => {
             // A socket that an earlier start left behind; anything else there stays and is an error.
@@ -172,7 +146,7 @@ pub(super) async fn serve(
             // Group members may ask, others may not.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
             tracing::info!("applications can ask the model at the socket {}", path.display());
-            axum::serve(Limited::new(listener, answering), router).with_graceful_shutdown(gone).await.map_err(failed)
+            axum::serve(Limited::new(listener), router).with_graceful_shutdown(gone).await.map_err(failed)
         }
     }
 }
@@ -245,7 +219,6 @@ async fn infer(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let served = server.find(&which)?;
-    let _answering = Answering::of(&server.answering);
     let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
     let request = match length {
         Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),

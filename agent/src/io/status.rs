@@ -3,6 +3,7 @@
 //! Whoever connects gets one object and the connection is closed; nothing is read. Only this user may connect.
 
 use super::report::Counters;
+use crate::agent::MessagesRefused;
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -44,8 +45,8 @@ pub struct Status {
     pub since_s: u64,
     /// Connections since the start.
     pub connections: u64,
-    /// Samples taken, in windows, refused.
-    pub samples: [u64; 3],
+    /// Samples by what became of them.
+    pub samples: Samples,
     /// Seconds since the last sample; `None` before the first.
     pub last_sample_s: Option<u64>,
     /// Samples that waited too long, or came before there was a model or when it was too far behind; part of those refused.
@@ -54,14 +55,51 @@ pub struct Status {
     pub guarded: u64,
     /// Microseconds within which half and 99 % of the samples were answered.
     pub latency_us: Option<[u64; 2]>,
-    /// Windows closed, acknowledged, merged into wider ones, evicted, waiting.
-    pub windows: [u64; 5],
+    /// Windows by what became of them.
+    pub windows: Windows,
     /// Milliseconds by which the clock is behind the collector's; `None` until that has acknowledged something.
     pub clock_behind_ms: Option<i64>,
-    /// Raw samples that are kept, and those that left the device since the start.
-    pub evidence: [u64; 2],
-    /// Messages that were no use: unknown topic, malformed, foreign acknowledgement.
-    pub messages_refused: [u64; 3],
+    /// Raw samples.
+    pub evidence: Evidence,
+    /// Messages that were no use, by reason.
+    pub messages_refused: MessagesRefused,
+}
+
+/// Samples: `taken = in windows + refused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Handed over by the source.
+    pub taken: u64,
+    /// Sketched.
+    pub in_windows: u64,
+    /// Not sketched.
+    pub refused: u64,
+}
+
+/// Windows: `closed = acknowledged + merged + evicted + waiting`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Handed to the spool.
+    pub closed: u64,
+    /// With the collector.
+    pub acknowledged: u64,
+    /// Part of wider ones.
+    pub merged: u64,
+    /// Given up.
+    pub evicted: u64,
+    /// On their way.
+    pub waiting: u64,
+    /// Those on their way that were closed before the clock had been compared with the collector's.
+    pub undated: u64,
+}
+
+/// Raw samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Kept now.
+    pub kept: u64,
+    /// Given out since the start.
+    pub given: u64,
 }
 
 /// Where the socket is.
@@ -96,7 +134,7 @@ pub async fn serve(config: Arc<Config>, counters: Arc<Counters>) {
 fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
     let snapshot = counters.snapshot();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (l, refused) = (&snapshot.ledger, snapshot.messages_refused);
+    let l = &snapshot.ledger;
     let seconds = |at: Instant| at.elapsed().as_secs();
     let latency = |share| counters.latency.quantile_us(share);
     Status {
@@ -110,15 +148,22 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         connected: counters.up.load(Ordering::Relaxed),
         since_s: snapshot.link_changed.map_or(began.elapsed().as_secs(), seconds),
         connections: snapshot.connections,
-        samples: [l.samples_taken, l.samples_in_windows, l.samples_refused],
+        samples: Samples { taken: l.samples_taken, in_windows: l.samples_in_windows, refused: l.samples_refused },
         last_sample_s: snapshot.last_sample.map(seconds),
         late: count(&counters.late),
         guarded: count(&counters.guarded),
         latency_us: latency(0.5).zip(latency(0.99)).map(|(half, most)| [half, most]),
-        windows: [l.windows_closed, l.windows_acknowledged, l.windows_merged, l.windows_evicted, l.windows_waiting],
+        windows: Windows {
+            closed: l.windows_closed,
+            acknowledged: l.windows_acknowledged,
+            merged: l.windows_merged,
+            evicted: l.windows_evicted,
+            waiting: l.windows_waiting,
+            undated: snapshot.windows_undated,
+        },
         clock_behind_ms: snapshot.clock_behind_ms,
         evidence: snapshot.evidence,
-        messages_refused: [refused.topic, refused.malformed, refused.acknowledgement],
+        messages_refused: snapshot.messages_refused,
     }
 }
 
@@ -145,8 +190,8 @@ fn duration(seconds: u64) -> String {
 
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [taken, in_windows, refused] = self.samples;
-        let [closed, acknowledged, merged, evicted, waiting] = self.windows;
+        let Samples { taken, in_windows, refused } = self.samples;
+        let Windows { closed, acknowledged, merged, evicted, waiting, undated } = self.windows;
         writeln!(
             f,
             "{} of fleet {}, running for {}, version {}",
@@ -175,21 +220,24 @@ impl std::fmt::Display for Status {
             f,
             "Windows:  {closed} closed: {acknowledged} with the collector, {merged} merged into wider ones, {evicted} given up, {waiting} waiting"
         )?;
-        let [kept, given] = self.evidence;
+        let Evidence { kept, given } = self.evidence;
         if kept + given > 0 {
             writeln!(f, "Evidence: {kept} raw samples are kept, {given} have left the device")?;
         }
-        match self.clock_behind_ms {
-            None => writeln!(f, "Clock:    not yet compared with the collector's")?,
-            Some(ms) if ms.abs() < CLOCK_SAID_MS => writeln!(f, "Clock:    that of the collector")?,
+        let clock = match self.clock_behind_ms {
+            None => "not yet compared with the collector's".to_owned(),
+            Some(ms) if ms.abs() < CLOCK_SAID_MS => "that of the collector".to_owned(),
             Some(ms) => {
                 let (apart, way) = (duration(ms.unsigned_abs() / 1_000), if ms > 0 { "behind" } else { "ahead of" });
-                writeln!(
-                    f,
-                    "Clock:    {apart} {way} the collector's, which dates the windows; set it, or run a time service"
-                )?;
+                format!("{apart} {way} the collector's, which dates the windows; set it, or run a time service")
             }
-        }
+        };
+        let before = if undated > 0 {
+            format!("; {undated} windows on their way were closed before it was compared")
+        } else {
+            String::new()
+        };
+        writeln!(f, "Clock:    {clock}{before}")?;
         let link = if self.connected { "connected" } else { "not connected" };
         write!(
             f,
@@ -218,15 +266,15 @@ mod tests {
             connected: true,
             since_s: 300,
             connections: 2,
-            samples: [10, 9, 1],
+            samples: Samples { taken: 10, in_windows: 9, refused: 1 },
             last_sample_s: Some(0),
             late: 0,
             guarded: 0,
             latency_us: Some([4, 16]),
-            windows: [3, 2, 0, 0, 1],
+            windows: Windows { closed: 3, acknowledged: 2, merged: 0, evicted: 0, waiting: 1, undated: 1 },
             clock_behind_ms: Some(90_000),
-            evidence: [0; 2],
-            messages_refused: [0; 3],
+            evidence: Evidence::default(),
+            messages_refused: MessagesRefused::default(),
         };
         let text = status.to_string();
         assert!(text.starts_with("pump-1 of fleet test, running for 2 h, version 0.1.0\nModel:    pump v1 (1f2e); half of the answers within 4 µs"));

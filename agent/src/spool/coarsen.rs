@@ -17,9 +17,9 @@ pub struct Coarser {
     pub merged: u64,
 }
 
-/// Merges what the windows of two frames allow; `None` when nothing does, or a frame cannot be read. Frames of different classes share one all the
-/// same (`mixed`): what lies beyond them can be merged then. `slot_ms` is the length of the
-/// shortest window that was ever closed: nothing becomes longer than [`COARSE_SLOTS_MAX`] of it.
+/// Merges what the windows of two frames allow; `None` when nothing does, or a frame cannot be read. With `mixed` frames of different
+/// classes share one all the same: what lies beyond them can be merged then. `slot_ms` is the length of the shortest window that was ever
+/// closed: nothing becomes longer than [`COARSE_SLOTS_MAX`] of it.
 pub fn merge(earlier: &[u8], later: &[u8], mixed: bool, slot_ms: u32, scratch: &mut [u8]) -> Option<Coarser> {
     let mut kept: Vec<Box<Window>> = Vec::new();
     let mut merged = 0;

@@ -32,11 +32,6 @@ impl Default for Room {
 }
 
 impl Room {
-    /// So many frames, however large.
-    pub fn of_frames(frames: u32) -> Self {
-        Self { frames, samples: u64::MAX, truth: u64::MAX, embeddings: u64::MAX }
-    }
-
     fn bytes(&self, class: Class) -> u64 {
         match class {
             Class::Embedding => self.embeddings,

@@ -191,6 +191,20 @@ pub fn agent_config(dir: &Path, device: &str, port: u16, bundle: Option<&Path>, 
     path
 }
 
+/// A bundle of the pump model with windows of this length.
+pub fn pump_bundle(dir: &Path, window_ms: u32) -> PathBuf {
+    let onnx = fs::read(root().join("tests/models/pump-v1.onnx")).expect("the model");
+    let path = dir.join("v1.bundle");
+    driftline_tests::pump_bundle::bundle("v1", false, window_ms, &onnx).write(&path).expect("a folder");
+    path
+}
+
+/// How the agent with this configuration says it is; `None` while it says nothing.
+pub fn status(config: &Path) -> Option<Value> {
+    let (_, text, _) = run(Command::new(binary("driftline-agent")).args(["status", "--json", "--config"]).arg(config));
+    serde_json::from_str(&text).ok()
+}
+
 /// Starts an agent.
 pub fn agent(dir: &Path, device: &str, config: &Path) -> Process {
     Process::start(dir, device, Command::new(binary("driftline-agent")).args(["run", "--config"]).arg(config))

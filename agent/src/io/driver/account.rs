@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::io::report::Report;
+use crate::io::status::Evidence;
 use std::sync::atomic::Ordering;
 
 impl Worker {
@@ -20,14 +21,12 @@ impl Worker {
             snapshot.ledger = ledger;
             snapshot.messages_refused = self.agent.messages_refused();
             snapshot.clock_behind_ms = self.agent.clock_behind_ms();
-            let evidence = self.agent.evidence();
-            if evidence[1] != snapshot.evidence[1] {
-                tracing::info!(
-                    "{} raw samples leave the device: the collector has asked for them",
-                    evidence[1] - snapshot.evidence[1]
-                );
+            snapshot.windows_undated = self.agent.windows_undated();
+            let [kept, given] = self.agent.evidence();
+            if let leave @ 1.. = given - snapshot.evidence.given {
+                tracing::info!("{leave} raw samples leave the device: the collector has asked for them");
             }
-            snapshot.evidence = evidence;
+            snapshot.evidence = Evidence { kept, given };
         });
     }
 
