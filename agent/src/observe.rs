@@ -49,6 +49,8 @@ pub struct Profile {
     joint: Option<Joint>,
     frequencies: Option<Box<Frequencies>>,
     features: Vec<Feature>,
+    /// Leading features that are the inputs themselves, in their order.
+    plain: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,7 @@ impl Profile {
             calibration: bundle.baseline().calibration.clone(),
             joint: bundle.baseline().joint.clone(),
             frequencies: frequencies.map(Box::new),
+            plain: features.iter().zip(0..).take_while(|(f, i)| f.role == Role::Input(*i)).count(),
             features: features.iter().map(|f| Feature { role: f.role, grid: Grid::new(&f.cells) }).collect(),
         }
     }
@@ -109,7 +112,8 @@ impl Profile {
     pub fn values(&self, inputs: &[f32], outputs: Outputs<'_>) -> impl Iterator<Item = f32> {
         let outputs = outputs.values();
         let top = outputs.and_then(top);
-        self.features.iter().map(move |feature| {
+        let inputs_alone = (0..self.plain).map(|i| inputs.get(i).copied().unwrap_or(f32::NAN));
+        let others = self.features[self.plain..].iter().map(move |feature| {
             let known = match feature.role {
                 Role::Input(i) => inputs.get(usize::from(i)).copied(),
                 Role::Output(i) => outputs.and_then(|o| o.get(usize::from(i)).copied()),
@@ -119,7 +123,8 @@ impl Profile {
                 Role::Joint => self.joint.as_ref().map(|joint| joint.residual(inputs)),
             };
             known.unwrap_or(f32::NAN)
-        })
+        });
+        inputs_alone.chain(others)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::observe::{Profile, top};
 use driftline_shared::embedding::{self, Embedding};
 use driftline_shared::performance::Performance;
 use driftline_shared::units::WallMs;
-use driftline_shared::window::{Window, slot_start};
+use driftline_shared::window::{Block, Window, slot_start};
 use std::sync::Arc;
 
 /// How long after its end a window stays open for samples that are on their way.
@@ -22,6 +22,8 @@ pub struct Windows {
     profile: Arc<Profile>,
     samples_max: u32,
     window: Box<Window>,
+    /// Samples of the open window that are not counted yet.
+    block: Box<Block>,
     open: bool,
     /// The embedding of samples since the last one left, dated by the newest window it has samples of; `None` where there is none.
     embedded: Option<Box<Window>>,
@@ -62,7 +64,8 @@ impl Windows {
             window.embedding = Some(Embedding::default());
             window
         });
-        Self { profile, samples_max: samples_max.max(1), window, open: false, embedded, floor }
+        let block = Box::new(Block::new(profile.grids().count()));
+        Self { profile, samples_max: samples_max.max(1), window, block, open: false, embedded, floor }
     }
 
     /// The release whose windows these are.
@@ -92,12 +95,15 @@ impl Windows {
             self.window.refused.inference = self.window.refused.inference.saturating_add(1);
             return Taken::Refused;
         }
-        self.window.add(self.profile.grids(), self.profile.values(sample.inputs, sample.outputs));
+        self.block.add(self.profile.values(sample.inputs, sample.outputs));
+        if self.block.is_full() {
+            self.count();
+        }
         if let Some(embedding) = self.embedded.as_mut().and_then(|window| window.embedding.as_mut()) {
             self.profile.embed(sample.inputs, embedding);
         }
         self.judge(sample);
-        if self.window.samples >= self.samples_max {
+        if self.window.samples.saturating_add(self.block.rows()) >= self.samples_max {
             self.leave(closed);
         }
         Taken::InWindow
@@ -132,8 +138,13 @@ impl Windows {
     fn leave(&mut self, closed: &mut impl FnMut(&Window)) {
         if self.open {
             self.open = false;
+            self.count();
             closed(&self.window);
         }
+    }
+
+    fn count(&mut self) {
+        self.window.count(self.profile.grids(), &mut self.block);
     }
 
     fn close(&mut self, closed: &mut impl FnMut(&Window)) {

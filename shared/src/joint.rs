@@ -7,11 +7,17 @@
 
 use crate::list::List;
 use crate::window::FEATURES_MAX;
-use libm::sqrt;
 use serde::{Deserialize, Serialize};
 
 /// Most weights of all components together.
 pub const WEIGHTS_MAX: usize = 2_048;
+
+/// Products added up at a time.
+const LANES: usize = 8;
+/// No reading counts as further from training, in standard deviations: the largest number, as an f64.
+const Z_MAX: f64 = f32::MAX as f64;
+/// Up to here squares are safe in f32.
+const FAR: f32 = 1e15;
 
 /// How readings move together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,35 +42,44 @@ impl Joint {
     }
 
     /// Length of the part of a standardised sample that the components do not explain, in standard deviations. A missing input counts
-    /// as its mean; NaN when every input is missing or one is not finite. Squares of readings far from training leave the range of f32,
-    /// so sums are in f64, and a length beyond f32 is its largest number.
+    /// as its mean; NaN when every input is missing or one is not finite. A length beyond f32 is its largest number.
     pub fn residual(&self, inputs: &[f32]) -> f32 {
-        let mut z = [0.0f64; FEATURES_MAX];
-        let (mut square, mut known) = (0.0, false);
-        for (i, ((&x, mean), scale)) in inputs.iter().zip(self.means.iter()).zip(self.scales.iter()).enumerate() {
+        let mut z = [0.0f32; FEATURES_MAX];
+        let (mut far, mut known) = (0.0f32, false);
+        for (((&x, mean), scale), z) in inputs.iter().zip(self.means.iter()).zip(self.scales.iter()).zip(&mut z) {
             if x.is_infinite() {
                 return f32::NAN;
             }
             if !x.is_nan() && *scale > 0.0 {
-                z[i] = (f64::from(x) - f64::from(*mean)) * f64::from(*scale);
-                square += z[i] * z[i];
+                // Differences of the largest numbers leave the range of f32.
+                *z = ((f64::from(x) - f64::from(*mean)) * f64::from(*scale)).clamp(-Z_MAX, Z_MAX) as f32;
+                far = far.max(z.abs());
                 known = true;
             }
         }
         if !known {
             return f32::NAN;
         }
-        let width = self.means.len().max(1);
-        let explained: f64 = self
-            .components
-            .chunks_exact(width)
-            .map(|component| {
-                let along: f64 = component.iter().zip(&z).map(|(w, z)| f64::from(*w) * z).sum();
-                along * along
-            })
-            .sum();
-        sqrt((square - explained).max(0.0)).min(f64::from(f32::MAX)) as f32
+        // Squares of readings far from training would leave it too: such a sample is made shorter, and its residual longer again.
+        let shorter = if far > FAR { FAR / far } else { 1.0 };
+        z.iter_mut().for_each(|z| *z *= shorter);
+        let width = self.means.len().clamp(1, FEATURES_MAX);
+        let z = &z[..width];
+        let explained: f32 =
+            self.components.chunks_exact(width).map(|component| dot(component, z)).map(|along| along * along).sum();
+        (f64::from(libm::sqrtf((dot(z, z) - explained).max(0.0))) / f64::from(shorter)).min(f64::from(f32::MAX)) as f32
     }
+}
+
+/// The sum of products, in lanes that a compiler makes vectors of.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((groups, rest), (others, left)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0f32; LANES];
+    for (a, b) in groups.iter().zip(others) {
+        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
+    }
+    let ends: f32 = rest.iter().zip(left).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + ends
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub const FEATURES_MAX: usize = 256;
 /// Most window lengths that one window may span: a device without room for its backlog makes wider windows of it.
 pub const COARSE_SLOTS_MAX: u32 = 64;
 
+/// Most samples of a [`Block`]: with the most features 32 KiB.
+pub const BLOCK_ROWS: usize = 32;
+
 /// Samples that did not reach the sketches, by reason. They travel with the window, so that loss is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
 pub struct Refused {
@@ -35,6 +38,45 @@ impl Refused {
         self.malformed = self.malformed.saturating_add(other.malformed);
         self.late = self.late.saturating_add(other.late);
         self.inference = self.inference.saturating_add(other.inference);
+    }
+}
+
+/// Samples on their way into a window: counted together, they are counted faster.
+#[derive(Debug, Clone)]
+pub struct Block<const F: usize = FEATURES_MAX> {
+    columns: heapless::Vec<[f32; BLOCK_ROWS], F>,
+    rows: usize,
+}
+
+impl<const F: usize> Block<F> {
+    /// An empty one for so many features (at most `F`).
+    pub fn new(features: usize) -> Self {
+        Self { columns: core::iter::repeat_n([f32::NAN; BLOCK_ROWS], features.min(F)).collect(), rows: 0 }
+    }
+
+    /// Samples in it.
+    pub fn rows(&self) -> u32 {
+        self.rows as u32
+    }
+
+    /// Whether it has room for no more.
+    pub fn is_full(&self) -> bool {
+        self.rows >= BLOCK_ROWS
+    }
+
+    /// Takes a sample: a value for each feature. A full block takes none.
+    #[inline]
+    pub fn add(&mut self, values: impl Iterator<Item = f32>) {
+        let row = self.rows;
+        let mut columns = self.columns.iter_mut();
+        // The values lead: an iterator made of several is fast only so.
+        values.for_each(|value| {
+            if let Some(place) = columns.next().and_then(|column| column.get_mut(row)) {
+                *place = value;
+            }
+        });
+        columns.filter_map(|column| column.get_mut(row)).for_each(|place| *place = f32::NAN);
+        self.rows = (row + 1).min(BLOCK_ROWS);
     }
 }
 
@@ -88,6 +130,15 @@ impl<const F: usize> Window<F> {
             sketch.add(grid, value);
         }
         self.samples = self.samples.saturating_add(1);
+    }
+
+    /// Counts the samples of a block, and empties it. Allocates nothing.
+    pub fn count<'a>(&mut self, grids: impl Iterator<Item = &'a Grid>, block: &mut Block<F>) {
+        for ((sketch, grid), column) in self.sketches.iter_mut().zip(grids).zip(&block.columns) {
+            sketch.add_all(grid, &column[..block.rows]);
+        }
+        self.samples = self.samples.saturating_add(block.rows as u32);
+        block.rows = 0;
     }
 
     /// Adds a window of the same release; the span grows to cover both.

@@ -9,7 +9,7 @@ use driftline_shared::joint::Joint;
 use driftline_shared::list::List;
 use driftline_shared::sketch::Grid;
 use driftline_shared::units::{Seq, Stream};
-use driftline_shared::window::Window;
+use driftline_shared::window::{Block, Window};
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
 use driftline_tests::normal::{Stream as Watched, features, window};
 use std::hint::black_box;
@@ -23,11 +23,15 @@ fn benches(c: &mut Criterion) {
 
     let samples: Vec<[f32; FEATURES]> = (0..1024).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
     let mut open = window(&features, &mut rng, 0, |_, z| z);
+    let mut block = Block::new(FEATURES);
     let mut at = 0;
     c.bench_function("window/add one sample of 20 features", |b| {
         b.iter(|| {
             at = (at + 1) % samples.len();
-            open.add(grids.iter(), black_box(&samples[at]).iter().copied());
+            block.add(black_box(&samples[at]).iter().copied());
+            if block.is_full() {
+                open.count(grids.iter(), &mut block);
+            }
         });
     });
 

@@ -195,7 +195,7 @@ impl<'a> Watch<'a> {
         let baseline = &self.trained.baseline;
         let grid = Grid::new(&baseline.features[0].cells);
         let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
-        values.iter().for_each(|&v| sketch.add(&grid, v));
+        sketch.add_all(&grid, values);
         let scores = self.designs.scores(baseline, 0, start);
         let n = values.len() as f64;
         let place = Place { feature: 0, start, n, devices: 1.0, own: self.detector.own_readings() };

@@ -108,7 +108,7 @@ fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<Alarm>; 2] {
         let mut detector = Detector::default();
         for (i, window) in column[cut.training..].chunks_exact(cut.window).enumerate() {
             let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
-            window.iter().for_each(|&v| sketch.add(&grid, v));
+            sketch.add_all(&grid, window);
             let n = window.len() as f64;
             let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: detector.own_readings() };
             let design = designs.design(baseline, place);

@@ -42,6 +42,8 @@ impl Cells {
     }
 }
 
+/// Room for [`CELLS_MAX`] cells; a power of two, so that no index needs a check.
+const PLACES: usize = CELLS_MAX.next_power_of_two();
 const TWO_TO_23: f32 = 8_388_608.0;
 const TWO_TO_23_BITS: u32 = 1 << 23;
 
@@ -53,11 +55,11 @@ pub struct Grid {
     /// Categories, instead of edges.
     categories: Option<f32>,
     /// Filled up with +inf, which no finite value is above.
-    edges: [f32; CELLS_MAX],
+    edges: [f32; PLACES],
     /// Per cell, where positions are counted from.
-    from: [f32; CELLS_MAX],
+    from: [f32; PLACES],
     /// Per cell, parts per unit; downwards in the bottom cell.
-    parts: [f32; CELLS_MAX],
+    parts: [f32; PLACES],
 }
 
 impl Grid {
@@ -66,9 +68,9 @@ impl Grid {
         let mut grid = Self {
             cells: cells.len().min(CELLS_MAX),
             categories: None,
-            edges: [f32::INFINITY; CELLS_MAX],
-            from: [0.0; CELLS_MAX],
-            parts: [0.0; CELLS_MAX],
+            edges: [f32::INFINITY; PLACES],
+            from: [0.0; PLACES],
+            parts: [0.0; PLACES],
         };
         match cells {
             Cells::Edges(edges) => grid.edges.iter_mut().zip(edges.iter()).for_each(|(to, &edge)| *to = edge),
@@ -105,7 +107,7 @@ impl Grid {
             None => {
                 // Ascending edges: those below the value come first, and a compiler makes the mask of vectors.
                 let mut below = 0u32;
-                for (i, &edge) in self.edges.iter().enumerate() {
+                for (i, &edge) in self.edges[..CELLS_MAX].iter().enumerate() {
                     below |= u32::from(edge < value) << i;
                 }
                 below.trailing_ones() as usize
@@ -115,16 +117,36 @@ impl Grid {
         }
     }
 
+    /// The cells of finite numbers: first among every fourth edge, then among the three that follow there.
+    #[inline]
+    pub(super) fn cells<const N: usize>(&self, values: &[f32; N]) -> [u32; N] {
+        let mut cells = [0u32; N];
+        for pivot in [self.edges[3], self.edges[7], self.edges[11], self.edges[15], self.edges[19]] {
+            cells.iter_mut().zip(values).for_each(|(cell, value)| *cell += 4 * u32::from(pivot < *value));
+        }
+        let first = cells;
+        for next in 0..3 {
+            let edges = first.map(|cell| self.edges[(cell as usize + next) % PLACES]);
+            cells.iter_mut().zip(edges).zip(values).for_each(|((cell, edge), value)| *cell += u32::from(edge < *value));
+        }
+        cells
+    }
+
     /// Where in its cell a value lies, in 1/256 of the cell's width; in the outer cells how far beyond the edge, in 1/256 of the
     /// range between the outermost edges. Categories have no inside.
     #[inline]
     pub(super) fn position(&self, cell: usize, value: f32) -> u32 {
-        let parts = (value - self.from[cell]) * self.parts[cell];
-        let parts = if parts > 0.0 { parts } else { 0.0 };
-        let parts = if parts < POSITION_MAX { parts } else { POSITION_MAX };
-        // Adding 2^23 leaves the nearest integer in the low bits of what is below it.
-        (parts + TWO_TO_23).to_bits() & (TWO_TO_23_BITS - 1)
+        whole((value - self.from[cell % PLACES]) * self.parts[cell % PLACES])
     }
+}
+
+/// The nearest integer of 0 to [`POSITION_MAX`].
+#[inline]
+fn whole(parts: f32) -> u32 {
+    let parts = if parts > 0.0 { parts } else { 0.0 };
+    let parts = if parts < POSITION_MAX { parts } else { POSITION_MAX };
+    // Adding 2^23 leaves the nearest integer in the low bits of what is below it.
+    (parts + TWO_TO_23).to_bits() & (TWO_TO_23_BITS - 1)
 }
 
 #[cfg(test)]
