@@ -12,6 +12,7 @@ use driftline_shared::performance::entropy;
 use driftline_shared::sketch::{CELLS_MAX, Cells, Grid, Moments, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
+mod autoregression;
 mod embedding;
 mod joint;
 pub mod variation;
@@ -229,7 +230,7 @@ fn describe(
     let cells = cells.unwrap_or_else(|| Cells::Edges(edges(&sorted)));
     let mut sketch = Sketch::<CELLS_MAX>::new(cells.len());
     let grid = Grid::new(&cells);
-    values.iter().for_each(|&v| sketch.add(&grid, v));
+    sketch.add_all(&grid, values);
     let constant = sorted.first() == sorted.last();
     let unwatched = match () {
         () if sorted.is_empty() => Some("has no values in your table"),

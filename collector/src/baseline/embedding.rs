@@ -1,6 +1,6 @@
 //! The embedding of the training inputs: what its coordinates are, and how they vary when nothing is wrong.
 
-use super::variation::{self, BLOCKS_FEW, Order};
+use super::variation::{BLOCKS_FEW, OfBlocks, Order};
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::scores::Sum;
 use driftline_shared::embedding::{COORDINATES, Embedded, Embedding, FREQUENCIES, Frequencies, ONE};
@@ -66,7 +66,7 @@ pub fn fit(
         embedded.phi = (0..COORDINATES)
             .map(|at| {
                 let sums: Vec<(usize, Sum)> = embeddings.iter().map(|(d, e)| (*d, embedded.score(e, at))).collect();
-                variation::phi_of(&sums, size).0.max(least) as f32
+                OfBlocks::new(&sums, size).upper.max(least) as f32
             })
             .collect();
     }

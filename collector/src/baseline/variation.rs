@@ -3,6 +3,7 @@
 //! Formulas and sources: docs/detection.md. Rows are taken in time order within each device, so that neighbours in a block are
 //! neighbours in time. A season is kept only where the hour explains more than chance would.
 
+use super::autoregression::{LongRun, long_run};
 use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, SeasonSlot};
 use driftline_shared::drift::scores::{Family, Scores, Sum};
 use driftline_shared::drift::variance;
@@ -98,16 +99,13 @@ pub fn estimate(feature: &mut FeatureBaseline, values: &[f32], order: &Order, wi
     let blocks = blocks(feature, values, order, &rows);
     let mut correlation = 0.0;
     if !independent {
-        correlation = estimate_phi(feature, &blocks, n);
-        if blocks.len() < BLOCKS_FEW {
-            raise_phi(feature, autoregressive(feature, values, order));
-        }
+        correlation = estimate_phi(feature, values, order, &blocks, n);
     }
     if let Some(season) = season(feature, values, order) {
         feature.season = Some(season);
         if !independent {
             // What the hours explain is no wobble.
-            correlation = estimate_phi(feature, &blocks, n);
+            correlation = estimate_phi(feature, values, order, &blocks, n);
         }
     }
     if order.by_device {
@@ -185,80 +183,89 @@ fn sums(tables: &[Scores], family: Family, blocks: &[Block]) -> Vec<(usize, Sum)
     blocks.iter().map(of).filter(|(_, sum)| sum.n > 0.0).collect()
 }
 
-/// phi of one family: Bartlett's long-run variance of block means around each device's own mean, its upper bound.
-fn phi(tables: &[Scores], family: Family, blocks: &[Block], n: usize) -> (f64, f64) {
-    phi_of(&sums(tables, family, blocks), n as f64)
+/// The long-run variance factor of a score, from the means of blocks of neighbouring rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OfBlocks {
+    /// Bartlett's estimate around each device's own mean: offsets between devices are omega's business.
+    pub phi: f64,
+    /// Its upper 95 % bound.
+    pub upper: f64,
+    /// Lag-1 correlation of the blocks' means.
+    pub correlation: f64,
+    blocks: usize,
 }
 
-/// The same of any standardised score, given its sum in blocks of `n` rows with the device of each; and the lag-1 correlation of the
-/// blocks' means.
-pub fn phi_of(sums: &[(usize, Sum)], n: f64) -> (f64, f64) {
-    let mut found = (0.0, 0usize);
-    let mut correlation = 0.0;
-    for of_device in sums.chunk_by(|a, b| a.0 == b.0) {
-        let means: Vec<f64> = of_device.iter().map(|(_, sum)| sum.mean()).collect();
-        if means.len() >= 2 {
-            // Per device, weighted by its blocks: offsets between devices are omega's business.
-            let unbiased = means.len() as f64 / (means.len() - 1) as f64;
-            found.0 += variance::phi(&means, n) * unbiased * means.len() as f64;
-            found.1 += means.len();
-            correlation += variance::lag1_autocorrelation(&means) * means.len() as f64;
+impl OfBlocks {
+    /// Of a standardised score, given its sum in blocks of `n` rows with the device of each.
+    pub fn new(sums: &[(usize, Sum)], n: f64) -> Self {
+        let (mut phi, mut blocks, mut correlation) = (0.0, 0usize, 0.0);
+        for of_device in sums.chunk_by(|a, b| a.0 == b.0) {
+            let means: Vec<f64> = of_device.iter().map(|(_, sum)| sum.mean()).collect();
+            if means.len() >= 2 {
+                let unbiased = means.len() as f64 / (means.len() - 1) as f64;
+                phi += variance::phi(&means, n) * unbiased * means.len() as f64;
+                blocks += means.len();
+                correlation += variance::lag1_autocorrelation(&means) * means.len() as f64;
+            }
+        }
+        let (phi, correlation) = (phi / blocks.max(1) as f64, correlation / blocks.max(1) as f64);
+        let low = ChiSquared::new((blocks.max(2) - 1) as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
+        Self { phi, upper: variance::upper(phi, blocks, low), correlation, blocks }
+    }
+
+    /// phi, given what the readings say if they are an autoregressive series. They are believed, being many where blocks are few, unless
+    /// the blocks vary more by over a standard error of their own (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral
+    /// analysis and time series*, 1981): then something is slower than the model knows.
+    fn beside(&self, readings: Option<LongRun>) -> f64 {
+        let Some(readings) = readings else { return self.upper };
+        let lags = variance::lag(self.blocks) as f64;
+        let error = (4.0 * (lags + 1.0) / (3.0 * self.blocks.max(1) as f64)).sqrt();
+        match () {
+            () if self.blocks < BLOCKS_FEW => self.upper.max(readings.upper),
+            () if self.phi <= readings.phi * (1.0 + error) => readings.upper.max(1.0),
+            () => self.upper.max(readings.upper),
         }
     }
-    let blocks = found.1;
-    let degrees = blocks.max(2) - 1;
-    let low = ChiSquared::new(degrees as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
-    (variance::upper(found.0 / blocks.max(1) as f64, blocks, low), correlation / blocks.max(1) as f64)
 }
 
-fn estimate_phi(feature: &mut FeatureBaseline, blocks: &[Block], n: usize) -> f64 {
+fn estimate_phi(feature: &mut FeatureBaseline, values: &[f32], order: &Order, blocks: &[Block], n: usize) -> f64 {
     let tables = tables(feature);
     let families: Vec<Family> = tables[0].families().collect();
     let (mut correlation, mut share) = (0.0, 1.0f64);
     for family in families {
-        let (phi, lag1) = phi(&tables, family, blocks, n);
+        let found = OfBlocks::new(&sums(&tables, family, blocks), n as f64);
         match family {
-            Family::Location => (feature.phi.location, correlation) = (phi, lag1),
-            Family::Scale => feature.phi.scale = phi,
-            Family::Top => feature.phi.top = phi,
-            Family::Bottom => feature.phi.bottom = phi,
-            Family::Missing | Family::Category(_) => share = share.max(phi),
+            Family::Location => {
+                feature.phi.location = found.beside(long_run(&scores(feature, &tables, values, order)));
+                correlation = found.correlation;
+            }
+            Family::Scale => feature.phi.scale = found.upper,
+            Family::Top => feature.phi.top = found.upper,
+            Family::Bottom => feature.phi.bottom = found.upper,
+            Family::Missing | Family::Category(_) => share = share.max(found.upper),
             Family::Repeats | Family::Embedding(_) => {}
         }
     }
     feature.phi.share = share;
-    raise_phi(feature, 1.0);
+    raise_phi(feature);
     correlation
 }
 
-/// What phi is if neighbouring readings' scores are a Gaussian AR(1) series: (1+ρ)/(1-ρ) for the upper 95 % bound of their
-/// correlation ρ, whose variance is (1-ρ²)/N. Readings are many where blocks are few.
-fn autoregressive(feature: &FeatureBaseline, values: &[f32], order: &Order) -> f64 {
-    let scores: Vec<f64> = Scores::new(feature).points(Family::Location).iter().map(|(_, g)| g).collect();
+/// The location score of every reading, by device and in time order; `None` for what is missing.
+fn scores(feature: &FeatureBaseline, tables: &[Scores], values: &[f32], order: &Order) -> Vec<Vec<Option<f64>>> {
+    let of_cells: Vec<Vec<f64>> =
+        tables.iter().map(|table| table.points(Family::Location).iter().map(|(_, g)| g).collect()).collect();
     let grid = Grid::new(&feature.cells);
-    let score = |row: &usize| values[*row].is_finite().then(|| scores.get(grid.cell(values[*row])).copied()).flatten();
-    let (mut product, mut square, mut n) = (0.0, 0.0, 0.0);
-    for rows in &order.devices {
-        for pair in rows.windows(2) {
-            if let (Some(a), Some(b)) = (score(&pair[0]), score(&pair[1])) {
-                product += a * b;
-                square += 0.5 * (a * a + b * b);
-                n += 1.0;
-            }
-        }
-    }
-    if n < 2.0 || square <= 0.0 {
-        return 1.0;
-    }
-    let rho: f64 = product / square;
-    let upper = (rho + 1.645 * ((1.0 - rho * rho).max(0.0) / n).sqrt()).clamp(0.0, 0.999);
-    (1.0 + upper) / (1.0 - upper)
+    let score = |&row: &usize| {
+        let of_cell = &of_cells[order.slot(row) % of_cells.len()];
+        values[row].is_finite().then(|| of_cell.get(grid.cell(values[row])).copied()).flatten()
+    };
+    order.devices.iter().map(|rows| rows.iter().map(score).collect()).collect()
 }
 
-/// Makes phi of the level at least `location`, and the others what follows from it.
-fn raise_phi(feature: &mut FeatureBaseline, location: f64) {
+/// Makes the other families' phi at least what follows from that of the level.
+fn raise_phi(feature: &mut FeatureBaseline) {
     let phi = &mut feature.phi;
-    phi.location = phi.location.max(location);
     // Rare cells are hit too seldom to show how they clump, and squares too unevenly: they repeat at least as those of a
     // Gaussian AR(1) series with this phi of its level, ρ = (φ-1)/(φ+1), for which squares have (1+ρ²)/(1-ρ²).
     phi.scale = phi.scale.max((phi.location * phi.location + 1.0) / (2.0 * phi.location));

@@ -1,7 +1,7 @@
 //! Score tables and bets of one baseline, made when they are first needed and kept.
 //!
-//! Bets follow a window's size, the number of devices summed and how well a stream's own level is known, each rounded to a power
-//! of two so that few have to be made; the arithmetic uses the true numbers.
+//! Bets follow a window's size and the number of devices summed, each rounded to a power of two, and how well a stream's own level is
+//! known, in quarters of one, so that few have to be made; the arithmetic uses the true numbers.
 
 use crate::release::Baseline;
 use driftline_shared::drift::design::{Circumstances, Design};
@@ -12,8 +12,11 @@ use std::sync::Arc;
 /// Designs kept; beyond that they are made again. Seasons have one per hour.
 const DESIGNS_MAX: usize = 20_000;
 
-/// What a design was made for: powers of two of readings, devices, and windows of own level.
+/// What a design was made for: powers of two of readings and devices, and fourth roots of them for windows of own level.
 type Made = [u32; 3];
+
+/// Steps of own level from one power of two to the next: what is tolerated follows it, and with it the delay.
+const OWN_STEPS: f64 = 4.0;
 
 /// A stream of windows as far as its bets depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +37,7 @@ pub struct Place {
 #[derive(Debug)]
 struct Slot {
     scores: Arc<Scores>,
-    /// A dozen or two: sizes differ little, and learned windows have eight powers of two.
+    /// Some dozens: sizes differ little, and learned windows have thirty steps.
     designs: Vec<(Made, Box<Design>)>,
 }
 
@@ -60,14 +63,14 @@ impl Designs {
         let of = |power: u32| (1u64 << power) as f64;
         let (size, several) = (power(place.n), power(place.devices));
         // Learned readings in windows' worth, rounded down: never more certain than it is.
-        let learned = if place.own < of(size) { 0 } else { 1 + power(place.own / of(size)) };
+        let learned = if place.own < of(size) { 0 } else { 1 + (OWN_STEPS * (place.own / of(size)).log2()) as u32 };
         if self.made >= DESIGNS_MAX {
             self.slots.clear();
             self.embedding.clear();
             self.made = 0;
         }
         let made = [size, several, learned];
-        let own = if learned == 0 { 0.0 } else { of(size) * of(learned - 1) };
+        let own = if learned == 0 { 0.0 } else { of(size) * (f64::from(learned - 1) / OWN_STEPS).exp2() };
         let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
         let new = &mut self.made;
         let group = place.feature.checked_sub(baseline.features.len());

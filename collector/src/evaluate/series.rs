@@ -12,6 +12,8 @@ use driftline_shared::units::{Name, ReleaseId, WallMs};
 const DAY: f64 = 1_440.0;
 /// Spread between healthy devices in the scenarios that have one, in sd of a reading.
 pub const OFFSET_SD: f64 = 0.1;
+/// Coefficient and sd of a wandering level.
+const WANDER: (f64, f64) = (0.98, 0.3);
 /// Devices in a training table that says which device a row came from.
 const TRAINING_DEVICES: usize = 20;
 
@@ -30,6 +32,8 @@ pub enum Law {
     Discrete,
     /// Normal, with a daily wave of amplitude 1.
     Seasonal,
+    /// Independent noise around a level that wanders: autoregressive with [`WANDER`], of which a model of neighbouring readings sees little.
+    Wandering,
 }
 
 /// Readings of one device, one a minute.
@@ -65,6 +69,11 @@ impl Series {
             }
             Law::Skewed => random.exponential(),
             Law::Discrete => f64::from(random.poisson(3.0)),
+            Law::Wandering => {
+                let (rho, sd) = WANDER;
+                self.state = rho * self.state + (1.0 - rho * rho).sqrt() * random.normal();
+                sd * self.state + (1.0 - sd * sd).sqrt() * random.normal()
+            }
             Law::Seasonal => (std::f64::consts::TAU * self.minute as f64 / DAY).sin() + random.normal(),
         };
         self.minute += 1;
@@ -99,7 +108,7 @@ impl Scenario {
     }
 
     /// Everything in which nothing changes.
-    pub const NULL: [Self; 13] = [
+    pub const NULL: [Self; 14] = [
         Self::of("iid, 6 000 rows", Law::Normal, 6_000),
         Self::of("iid, 1 000 rows", Law::Normal, 1_000),
         Self::of("AR .5, 6 000 rows", Law::Ar(0.5), 6_000),
@@ -113,6 +122,7 @@ impl Scenario {
         Self { offsets: true, ..Self::of("device offsets, not known in training", Law::Normal, 6_000) },
         Self { offsets: true, devices_known: true, ..Self::of("device offsets, known", Law::Normal, 6_000) },
         Self::of("season of 1 sd", Law::Seasonal, 6_000),
+        Self::of("noise around a level that wanders", Law::Wandering, 6_000),
     ];
 
     /// The scenarios of the delay tables.

@@ -11,8 +11,8 @@ use crate::embedding::{COORDINATES, Embedded};
 use crate::list::List;
 use libm::{exp, log, pow, sqrt};
 
-/// Most components of one feature: 14 location, 8 scale, 2 for each of top, bottom and missing, 1 for repeats; a multiple of
-/// eight, for vector registers.
+/// Most components of one design; a feature's are 23: 10 location, 6 scale, 2 for each of top, bottom and missing, 1 for repeats. A
+/// multiple of eight, for vector registers.
 pub const COMPONENTS_MAX: usize = 32;
 /// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
 const REFERENCE_RISK: f64 = 0.01;
@@ -20,9 +20,9 @@ const REFERENCE_RISK: f64 = 0.01;
 /// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
 const REFERENCE_Z: f64 = 0.9;
 /// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
-const STAKE_POWER: f64 = 0.5;
-/// Largest shift that is bet on, in sd of the score.
-const SHIFT_MAX: f64 = 1.6;
+const STAKE_POWER: f64 = 1.25;
+/// Largest shift that is bet on, in sd of the score: what is larger is seen in the first window by this bet too.
+const SHIFT_MAX: f64 = 1.2;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
@@ -254,13 +254,13 @@ struct Plan {
 }
 
 impl Plan {
-    /// Numbers: location .55, scale .2, top and bottom .08 each, missing .07, repeats .02; categories share alike.
+    /// Numbers: location .62, scale .16, top and bottom .07 each, missing .06, repeats .02; categories share alike.
     fn of(family: Family, families: usize) -> Self {
         match family {
-            Family::Location => Self { shifts: 7, both_signs: true, stake: 0.55 },
-            Family::Scale => Self { shifts: 4, both_signs: true, stake: 0.2 },
-            Family::Top | Family::Bottom => Self { shifts: 2, both_signs: false, stake: 0.08 },
-            Family::Missing if families == NUMERIC_FAMILIES => Self { shifts: 2, both_signs: false, stake: 0.07 },
+            Family::Location => Self { shifts: 5, both_signs: true, stake: 0.62 },
+            Family::Scale => Self { shifts: 3, both_signs: true, stake: 0.16 },
+            Family::Top | Family::Bottom => Self { shifts: 2, both_signs: false, stake: 0.07 },
+            Family::Missing if families == NUMERIC_FAMILIES => Self { shifts: 2, both_signs: false, stake: 0.06 },
             Family::Repeats => Self { shifts: 1, both_signs: false, stake: 0.02 },
             Family::Embedding(_) => Self { shifts: 0, both_signs: false, stake: 0.0 },
             Family::Missing | Family::Category(_) => Self {
@@ -271,7 +271,7 @@ impl Plan {
         }
     }
 
-    /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to 1.6 sd.
+    /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to 1.2 sd.
     fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
         let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SHIFT_MAX / 2.0);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };

@@ -22,6 +22,8 @@ const GONE_SHARE: f64 = 0.25;
 /// A family earlier in the order names the change when its evidence reaches this power of the threshold: a large shift also
 /// fills the outer cell and widens the spread, but people say "it moved".
 const NAMING_POWER: f64 = 0.5;
+/// Components worked on at a time.
+const LANES: usize = 8;
 /// Most levels that a stream learns: of location and scale, or of the coordinates of an embedding's group.
 const LEVELS_MAX: usize = GROUP;
 /// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
@@ -267,18 +269,22 @@ impl Detector {
                 }
             }
         }
-        // One short loop per array, which the compiler makes vectors of.
-        let e = log_e.map(exp);
-        for ((reset, cusum), floor) in self.reset.iter_mut().zip(&self.cusum).zip(&floor) {
+        // Short loops over what is bet on, in whole vectors, which the compiler makes of them.
+        let used = design.components.len().next_multiple_of(LANES).min(COMPONENTS_MAX);
+        let (log_e, floor) = (&mut log_e[..used], &floor[..used]);
+        for group in log_e.as_chunks_mut::<LANES>().0 {
+            *group = group.map(exp);
+        }
+        for ((reset, cusum), floor) in self.reset.iter_mut().zip(&self.cusum).zip(floor) {
             *reset = if cusum <= floor { offset } else { *reset };
         }
-        for ((grown, floor), e) in self.grown.iter_mut().zip(&floor).zip(&e) {
+        for ((grown, floor), e) in self.grown.iter_mut().zip(floor).zip(&*log_e) {
             *grown = below(e * (*grown + floor), EVIDENCE_MAX);
         }
-        for ((cusum, floor), e) in self.cusum.iter_mut().zip(&floor).zip(&e) {
+        for ((cusum, floor), e) in self.cusum.iter_mut().zip(floor).zip(&*log_e) {
             *cusum = below(e * if *cusum > *floor { *cusum } else { *floor }, EVIDENCE_MAX);
         }
-        (dot(&design.weight, &self.grown), dot(&design.weight, &self.cusum))
+        (dot(&design.weight[..used], &self.grown), dot(&design.weight[..used], &self.cusum))
     }
 
     /// Which family and direction to name: the first in the order of people's words that has reached the naming evidence,
@@ -341,7 +347,7 @@ fn below(x: f32, limit: f32) -> f32 {
 }
 
 /// Σ weight·grown, in four sums side by side.
-fn dot(weight: &[f32; COMPONENTS_MAX], grown: &[f32; COMPONENTS_MAX]) -> f64 {
+fn dot(weight: &[f32], grown: &[f32]) -> f64 {
     let mut sums = [0.0f32; 4];
     for (weight, grown) in weight.chunks_exact(4).zip(grown.chunks_exact(4)) {
         sums.iter_mut().zip(weight.iter().zip(grown)).for_each(|(sum, (w, g))| *sum += w * g);
