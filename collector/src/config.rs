@@ -211,9 +211,6 @@ impl Config {
                 if own.is_none() && ca_file.is_some() {
                     return Err(bad("mqtt.cert_file", &"missing", "give the broker's own certificate and key too"));
                 }
-                if own.is_some() && listen.port() == 0 {
-                    return Err(bad("mqtt.embedded", &embedded, "with a certificate give the port, such as 8883"));
-                }
                 let tls = own.map(|(cert_file, key_file)| BrokerTls { cert_file, key_file, ca_file });
                 Mqtt::Embedded { listen, tls }
             }

@@ -185,8 +185,9 @@ fn certificates(dir: &Path, names: &[&str]) {
             &[&["req", "-subj", &format!("/CN={name}"), "-keyout", &format!("{name}.key"), "-out", &request], &key[..]]
                 .concat(),
         );
-        fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-            .expect("a file");
+        // What a device goes by, and where a broker is found.
+        let names = if *name == "broker" { "DNS:localhost,IP:127.0.0.1".into() } else { format!("DNS:{name}") };
+        fs::write(dir.join("ext"), format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n")).expect("a file");
         openssl(&[
             "x509",
             "-req",
@@ -261,7 +262,7 @@ fn certificates_on_both_sides() {
 }
 
 #[test]
-fn the_collectors_own_broker_speaks_tls_and_wants_certificates() {
+fn the_collectors_own_broker_speaks_tls_and_knows_devices_by_their_certificates() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     certificates(dir, &["broker", "pump-1"]);
@@ -290,11 +291,14 @@ fn the_collectors_own_broker_speaks_tls_and_wants_certificates() {
     wait_for("acknowledged windows", || (status(&config)?["windows"]["acknowledged"].as_u64() > Some(0)).then_some(()));
     process.terminate();
     assert!(process.wait().success());
-    // Without a certificate of its own a device is not let in, and neither is one without TLS.
-    for (device, keys) in [("pump-2", format!("ca_file = {ca:?}")), ("pump-3", String::new())] {
+    // Without a certificate of its own a device is not let in, nor with that of another one, nor without TLS.
+    let pump_1 = format!("ca_file = {ca:?}\ncert_file = {:?}\nkey_file = {:?}", file("pump-1.pem"), file("pump-1.key"));
+    for (device, keys) in [("pump-2", format!("ca_file = {ca:?}")), ("pump-3", String::new()), ("pump-4", pump_1)] {
         let mut process = agent(dir, device, &with(device, &keys));
         process.after("not connected; trying again");
     }
+    let why = collector.after("a client that calls itself pump-4 is turned away: ");
+    assert!(why.contains("the certificate does not name this device"), "{why}");
     let devices: Value =
         ureq::get(format!("{url}/api/v1/devices")).call().expect("an answer").body_mut().read_json().expect("JSON");
     assert_eq!(devices["items"].as_array().map(Vec::len), Some(1), "{devices}");

@@ -2,10 +2,11 @@
 //!
 //! A device may publish on its own topics and read its own commands, labels and the host's state; nothing else, its last will included. A
 //! client whose id begins with [`LABELLER`] is a tool of the operator: it may publish labels for any device, and nothing else. The
-//! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. With certificates it speaks TLS and, given an
-//! authority, lets in only devices with a certificate of it; mqtt5 does not say which certificate that was, so that one device could still use
-//! the name of another. Leaves out passwords: without certificates it belongs on loopback, where it binds by default.
+//! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. With certificates it speaks TLS
+//! ([`super::front`]) and, given an authority, lets in only devices with a certificate of it that names them. Leaves out passwords: without
+//! certificates it belongs on loopback, where it binds by default.
 
+use super::front::{Front, Guests};
 use super::transport::{Incoming, Outgoing};
 use crate::config::BrokerTls;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use driftline_shared::units::Name;
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use mqtt5::QoS;
-use mqtt5::broker::config::{StorageConfig, TlsConfig};
+use mqtt5::broker::config::StorageConfig;
 use mqtt5::broker::{
     AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
     ClientPublishEvent, MqttBroker, PublishAction, StorageBackendType,
@@ -23,9 +24,10 @@ use mqtt5::packet::publish::PublishPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 /// Connected clients.
@@ -71,6 +73,9 @@ pub enum BrokerError {
         /// What the system says.
         reason: String,
     },
+    /// Its certificates cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// It stopped.
     #[error("the MQTT broker stopped: {0}")]
     Stopped(String),
@@ -86,12 +91,22 @@ pub async fn run(
 ) -> Result<(), BrokerError> {
     let wills = Mutex::new(HashMap::new());
     let hook = Arc::new(Hook { incoming, wills });
-    let rights = Arc::new(Rights { host: HostTopic(&config.fleet).to_string(), fleet: config.fleet.clone() });
-    let bind = |e: mqtt5::MqttError| BrokerError::Bind { listen: config.listen, reason: e.to_string() };
-    let mut broker = MqttBroker::with_config(limits(&config, hook)).await.map_err(bind)?.with_auth_provider(rights);
+    let guests = config.tls.is_some().then(Guests::default);
+    let host = HostTopic(&config.fleet).to_string();
+    let rights = Arc::new(Rights { host, fleet: config.fleet.clone(), guests: guests.clone() });
+    let bind = |reason: String| BrokerError::Bind { listen: config.listen, reason };
+    let at = if guests.is_some() { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) } else { config.listen };
+    let broker = MqttBroker::with_config(limits(at, hook)).await.map_err(|e| bind(e.to_string()))?;
+    let mut broker = broker.with_auth_provider(rights);
     let router = broker.router();
     let stop = broker.shutdown_handle();
-    let address = broker.local_addr().unwrap_or(config.listen);
+    let mut address = broker.local_addr().unwrap_or(at);
+    let mut front = tokio::task::JoinSet::new();
+    if let (Some(files), Some(guests)) = (config.tls, guests) {
+        let listener = TcpListener::bind(config.listen).await.map_err(|e| bind(e.to_string()))?;
+        let inner = std::mem::replace(&mut address, listener.local_addr().unwrap_or(config.listen));
+        front.spawn(Front::new(listener, files, inner, guests, CLIENTS_MAX).map_err(BrokerError::Tls)?.run());
+    }
     let mut running = tokio::spawn(async move { broker.run().await });
     let _ = bound.send(address);
     tokio::pin!(shutdown);
@@ -124,14 +139,14 @@ pub async fn run(
 }
 
 /// mqtt5 with every default that is wide open made narrow.
-fn limits(at: &Config, hook: Arc<Hook>) -> BrokerConfig {
+fn limits(at: SocketAddr, hook: Arc<Hook>) -> BrokerConfig {
     let storage = StorageConfig::new()
         .with_backend(StorageBackendType::Memory)
         .with_persistence(false)
         .with_max_queued_messages_per_client(QUEUED_MAX)
         .with_max_queued_bytes_per_client(QUEUED_BYTES_MAX);
     let mut config = BrokerConfig::new()
-        .with_bind_addresses(if at.tls.is_none() { vec![at.listen] } else { Vec::new() })
+        .with_bind_addresses(vec![at])
         .with_max_clients(CLIENTS_MAX)
         .with_max_packet_size(FRAME_BYTES_MAX + PACKET_OVERHEAD)
         .with_maximum_qos(1)
@@ -142,13 +157,6 @@ fn limits(at: &Config, hook: Arc<Hook>) -> BrokerConfig {
         .with_session_expiry(std::time::Duration::from_secs(3600))
         .with_storage(storage)
         .with_event_handler(hook);
-    if let Some(BrokerTls { cert_file, key_file, ca_file }) = &at.tls {
-        let mut tls = TlsConfig::new(cert_file.clone(), key_file.clone())
-            .with_bind_addresses(vec![at.listen])
-            .with_require_client_cert(ca_file.is_some());
-        tls.ca_file.clone_from(ca_file);
-        config = config.with_tls(tls);
-    }
     config.wildcard_subscription_available = false;
     config.shared_subscription_available = false;
     config
@@ -158,6 +166,8 @@ fn limits(at: &Config, hook: Arc<Hook>) -> BrokerConfig {
 struct Rights {
     fleet: Name,
     host: String,
+    /// Who is who, where TLS says it.
+    guests: Option<Guests>,
 }
 
 impl Rights {
@@ -181,13 +191,20 @@ impl Rights {
 }
 
 impl AuthProvider for Rights {
-    fn authenticate<'a>(&'a self, connect: &'a ConnectPacket, _: SocketAddr) -> Later<'a, mqtt5::Result<AuthResult>> {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        from: SocketAddr,
+    ) -> Later<'a, mqtt5::Result<AuthResult>> {
         let will_allowed = connect.will.as_ref().is_none_or(|will| self.may_publish(&connect.client_id, &will.topic));
         let result = if Name::new(&connect.client_id).is_err() {
             AuthResult::fail_with_reason(
                 ReasonCode::ClientIdentifierNotValid,
                 "the client id is a device name: A-Z a-z 0-9 . _ -",
             )
+        } else if let Some(Err(why)) = self.guests.as_ref().map(|guests| guests.allow(from, &connect.client_id)) {
+            tracing::warn!("a client that calls itself {} is turned away: {why}", connect.client_id);
+            AuthResult::fail_with_reason(ReasonCode::NotAuthorized, why)
         } else if !will_allowed {
             AuthResult::fail_with_reason(ReasonCode::NotAuthorized, "a device's last will goes to its own topics")
         } else {

@@ -4,6 +4,7 @@
 
 pub mod broker;
 pub mod driver;
+mod front;
 pub mod http;
 #[cfg(feature = "influxdb")]
 pub mod influx;

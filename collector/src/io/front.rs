@@ -1,0 +1,198 @@
+//! TLS in front of our own broker, which thereby knows who a client is.
+//!
+//! mqtt5 speaks TLS but does not say whose certificate it was shown. So TLS ends here, and the broker listens on loopback alone: of a
+//! connection that comes from here it is known, by the port it comes from, which devices its certificate names, and any other is turned
+//! away. A certificate names its devices as DNS subject alternative names. The files are read anew once a minute, so that renewed
+//! certificates need no restart.
+
+use crate::config::BrokerTls;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// A client gets so long for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Certificates are no older than this.
+const RENEW: Duration = Duration::from_secs(60);
+/// Pause after a connection could not be accepted, mostly for want of file handles.
+const EXHAUSTED: Duration = Duration::from_millis(200);
+/// Most devices that one certificate may name.
+const NAMES_MAX: usize = 64;
+
+/// Who the clients behind the broker's connections are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guests(Arc<Mutex<HashMap<SocketAddr, Guest>>>);
+
+/// A client, as far as its certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Guest {
+    /// No certificates are asked for.
+    Anybody,
+    /// It may go by these names.
+    Named(Vec<String>),
+}
+
+impl Guests {
+    fn map(&self) -> MutexGuard<'_, HashMap<SocketAddr, Guest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client at the other end of this connection may use a name; otherwise why not.
+    pub(super) fn allow(&self, from: SocketAddr, name: &str) -> Result<(), &'static str> {
+        match self.map().get(&from) {
+            Some(Guest::Anybody) => Ok(()),
+            Some(Guest::Named(names)) if names.iter().any(|known| known == name) => Ok(()),
+            Some(Guest::Named(_)) => Err("the certificate does not name this device"),
+            None => Err("this broker is reached by TLS only"),
+        }
+    }
+}
+
+/// The door and its keys.
+pub(super) struct Front {
+    listener: TcpListener,
+    files: BrokerTls,
+    acceptor: TlsAcceptor,
+    read_at: Instant,
+    guests: Guests,
+    /// The broker itself.
+    inner: SocketAddr,
+    room: Arc<Semaphore>,
+}
+
+impl Front {
+    /// Stands before the broker at `inner`, for so many clients at a time.
+    pub(super) fn new(
+        listener: TcpListener,
+        files: BrokerTls,
+        inner: SocketAddr,
+        guests: Guests,
+        clients_max: usize,
+    ) -> Result<Self, String> {
+        let acceptor = acceptor(&files)?;
+        let room = Arc::new(Semaphore::new(clients_max));
+        Ok(Self { listener, files, acceptor, read_at: Instant::now(), guests, inner, room })
+    }
+
+    /// Lets clients in, for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let (client, from) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("a device cannot be let in: {e}");
+                    tokio::time::sleep(EXHAUSTED).await;
+                    continue;
+                }
+            };
+            // One too many is closed at once; devices come again.
+            let Ok(place) = self.room.clone().try_acquire_owned() else { continue };
+            self.renew();
+            let (acceptor, guests, inner) = (self.acceptor.clone(), self.guests.clone(), self.inner);
+            tokio::spawn(async move {
+                if let Err(why) = serve(client, &acceptor, &guests, inner).await {
+                    tracing::warn!("{from} is turned away: {why}");
+                }
+                drop(place);
+            });
+        }
+    }
+
+    fn renew(&mut self) {
+        if self.read_at.elapsed() < RENEW {
+            return;
+        }
+        self.read_at = Instant::now();
+        match acceptor(&self.files) {
+            Ok(acceptor) => self.acceptor = acceptor,
+            Err(why) => tracing::warn!("the broker goes on with the certificates it had: {why}"),
+        }
+    }
+}
+
+/// One client from its handshake to its end.
+async fn serve(client: TcpStream, acceptor: &TlsAcceptor, guests: &Guests, inner: SocketAddr) -> Result<(), String> {
+    let text = |e: std::io::Error| e.to_string();
+    let _ = client.set_nodelay(true);
+    let shaken = timeout(HANDSHAKE, acceptor.accept(client)).await;
+    let mut client = shaken.map_err(|_| "it does not speak TLS".to_owned())?.map_err(text)?;
+    let guest = match client.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        None => Guest::Anybody,
+        Some(certificate) => Guest::Named(names(certificate)?),
+    };
+    // Known before it connects: the broker asks as soon as it does.
+    let socket = TcpSocket::new_v4().map_err(text)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).map_err(text)?;
+    let _known = Known::new(guests, socket.local_addr().map_err(text)?, guest);
+    let mut broker = socket.connect(inner).await.map_err(text)?;
+    let _ = broker.set_nodelay(true);
+    // How a connection ends is the broker's business, which sees it.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
+    Ok(())
+}
+
+/// A guest for as long as it stays.
+struct Known<'a> {
+    guests: &'a Guests,
+    at: SocketAddr,
+}
+
+impl<'a> Known<'a> {
+    fn new(guests: &'a Guests, at: SocketAddr, guest: Guest) -> Self {
+        guests.map().insert(at, guest);
+        Self { guests, at }
+    }
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        self.guests.map().remove(&self.at);
+    }
+}
+
+fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
+    let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|e| e.to_string())?;
+    let names: Vec<String> = parsed.valid_dns_names().take(NAMES_MAX).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err("its certificate names no device; give it the device's name as a DNS subject alternative name".into());
+    }
+    Ok(names)
+}
+
+fn acceptor(files: &BrokerTls) -> Result<TlsAcceptor, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+    let builder = match &files.ca_file {
+        None => builder.with_no_client_auth(),
+        Some(ca_file) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(certificates(ca_file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|e| unusable(ca_file, &e))?)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(|e| unusable(&files.key_file, &e))?;
+    let config = builder.with_single_cert(certificates(&files.cert_file)?, key);
+    Ok(TlsAcceptor::from(Arc::new(config.map_err(|e| unusable(&files.cert_file, &e))?)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_file_iter(path).and_then(|all| all.collect::<Result<Vec<_>, _>>());
+    let all = all.map_err(|e| unusable(path, &e))?;
+    if all.is_empty() { Err(unusable(path, &"it holds no certificate")) } else { Ok(all) }
+}
+
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> String {
+    format!("{} cannot be used ({reason}): give a PEM file that belongs there and that this user may read", path.display())
+}
