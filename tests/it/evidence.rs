@@ -1,6 +1,6 @@
 //! Raw samples stay on the device unless its configuration keeps some and somebody asks for them with a reason.
 
-use crate::fleet::{Collector, agent, agent_config, must, pump_bundle, run, wait_for};
+use crate::fleet::{Collector, agent, agent_config, must, pump_bundle, run, status, wait_for};
 
 const SOURCE: &str = "kind = \"pumps\"\nseed = 1\nrate_hz = 100.0";
 
@@ -11,14 +11,15 @@ fn samples_are_given_out_when_asked_for_and_every_request_is_kept() {
     let release = pump_bundle(dir, 1_000);
     let collector = Collector::start(dir, None, "");
     let open = format!("{SOURCE}\n[evidence]\nsamples = 500\nper_day = 80");
-    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&release), &open);
-    let mut keeps = agent(dir, "pump-1", &config);
+    let config_kept = agent_config(dir, "pump-1", collector.mqtt_port, Some(&release), &open);
+    let mut keeps = agent(dir, "pump-1", &config_kept);
     keeps.after("connected to 127.0.0.1:");
     let config = agent_config(dir, "pump-2", collector.mqtt_port, Some(&release), SOURCE);
     let mut closed = agent(dir, "pump-2", &config);
     closed.after("connected to 127.0.0.1:");
     must(&mut collector.cli(&["models", "add", release.to_str().expect("a path")]));
     wait_for("windows", || (collector.get("health")["windows"].as_u64() > Some(3)).then_some(()));
+    wait_for("kept samples", || (status(&config_kept)?["evidence"]["kept"].as_u64() >= Some(100)).then_some(()));
 
     let ask = |device: &str, samples: &str, more: &[&str]| {
         let args = ["evidence", "ask", device, "--samples", samples, "--reason", "wear looks odd", "--wait", "60"];

@@ -66,7 +66,7 @@ fn trained(scenario: &Scenario, seed: u64, part: u64, tolerance: f64) -> (Traine
 
 /// The thresholds at which [`FALSE_SHARE`] of the runs without a change alarm.
 fn calibrate(scenario: &Scenario, size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Thresholds {
-    let parts = in_parallel(size.runs.div_ceil(RUNS_PER_BASELINE), |part| {
+    let parts = in_parallel(size.delays.div_ceil(RUNS_PER_BASELINE), |part| {
         let (trained, mut random) = trained(scenario, size.seed ^ 0xca11, part as u64, tolerance);
         let most: Vec<[f64; 6]> = (0..RUNS_PER_BASELINE)
             .map(|_| {
@@ -97,7 +97,7 @@ fn delays(
     tolerance: f64,
     done: &(dyn Fn() + Sync),
 ) -> Vec<(Option<usize>, f64)> {
-    let parts = in_parallel(size.runs.div_ceil(RUNS_PER_BASELINE), |part| {
+    let parts = in_parallel(size.delays.div_ceil(RUNS_PER_BASELINE), |part| {
         let (trained, mut random) = trained(scenario, size.seed ^ 0xde1a, part as u64, tolerance);
         let found: Vec<Vec<usize>> = (0..RUNS_PER_BASELINE)
             .map(|_| {
@@ -139,7 +139,7 @@ pub fn tables(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Vec<Table
                 about: format!(
                     "Median over {} runs, every rule at the threshold at which {:.0} % of runs without a change alarm within {AFTER} windows; \
                      in brackets the share of runs in which it was seen within {AFTER} windows, where not in all. Tolerance {tolerance} sd.",
-                    size.runs, FALSE_SHARE * 100.0
+                    size.delays, FALSE_SHARE * 100.0
                 ),
                 columns: std::iter::once("change").chain(Rule::ALL.map(Rule::name)).map(str::to_owned).collect(),
                 rows: Change::ALL.iter().map(row).collect(),

@@ -30,7 +30,9 @@ pub struct Size {
     pub streams: usize,
     /// Windows per stream.
     pub windows: usize,
-    /// Runs per delay and per attribution case.
+    /// Runs per delay.
+    pub delays: usize,
+    /// Runs of whole collectors, and of readings that go together in another way.
     pub runs: usize,
     /// Devices of the simulated month.
     pub fleet: usize,
@@ -38,9 +40,10 @@ pub struct Size {
 
 impl Size {
     /// A million null windows per scenario.
-    pub const FULL: Self = Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, runs: 400, fleet: 1_000 };
+    pub const FULL: Self =
+        Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, delays: 800, runs: 400, fleet: 1_000 };
     /// Enough to see that everything works.
-    pub const QUICK: Self = Self { seed: 1, baselines: 4, streams: 5, windows: 200, runs: 60, fleet: 20 };
+    pub const QUICK: Self = Self { seed: 1, baselines: 4, streams: 5, windows: 200, delays: 60, runs: 60, fleet: 20 };
 }
 
 /// A Markdown table.

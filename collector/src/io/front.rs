@@ -164,7 +164,9 @@ fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
     let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|e| e.to_string())?;
     let names: Vec<String> = parsed.valid_dns_names().take(NAMES_MAX).map(str::to_owned).collect();
     if names.is_empty() {
-        return Err("its certificate names no device; give it the device's name as a DNS subject alternative name".into());
+        return Err(
+            "its certificate names no device; give it the device's name as a DNS subject alternative name".into()
+        );
     }
     Ok(names)
 }
@@ -194,5 +196,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> String {
-    format!("{} cannot be used ({reason}): give a PEM file that belongs there and that this user may read", path.display())
+    format!(
+        "{} cannot be used ({reason}): give a PEM file that belongs there and that this user may read",
+        path.display()
+    )
 }

@@ -11,7 +11,7 @@ use crate::embedding::{COORDINATES, Embedded};
 use crate::list::List;
 use libm::{exp, log, pow, sqrt};
 
-/// Most components of one design; a feature's are 23: 10 location, 6 scale, 2 for each of top, bottom and missing, 1 for repeats. A
+/// Most components of one design; a feature's are 21: 8 location, 6 scale, 2 for each of top, bottom and missing, 1 for repeats. A
 /// multiple of eight, for vector registers.
 pub const COMPONENTS_MAX: usize = 32;
 /// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
@@ -20,9 +20,10 @@ const REFERENCE_RISK: f64 = 0.01;
 /// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
 const REFERENCE_Z: f64 = 0.9;
 /// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
-const STAKE_POWER: f64 = 1.25;
-/// Largest shift that is bet on, in sd of the score: what is larger is seen in the first window by this bet too.
-const SHIFT_MAX: f64 = 1.2;
+const STAKE_POWER: f64 = 1.5;
+/// Largest shift that is bet on, in sd of the score: of level and spread, where what is larger is seen in the first window by this bet too,
+/// and of shares, whose sd is small.
+const SHIFT_MAX: (f64, f64) = (1.0, 1.6);
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
@@ -249,6 +250,7 @@ const NUMERIC_FAMILIES: usize = 6;
 /// How a family's share of the stake is spread.
 struct Plan {
     shifts: usize,
+    largest: f64,
     both_signs: bool,
     stake: f64,
 }
@@ -256,29 +258,33 @@ struct Plan {
 impl Plan {
     /// Numbers: location .62, scale .16, top and bottom .07 each, missing .06, repeats .02; categories share alike.
     fn of(family: Family, families: usize) -> Self {
+        let (of_level, of_share) = SHIFT_MAX;
         match family {
-            Family::Location => Self { shifts: 5, both_signs: true, stake: 0.62 },
-            Family::Scale => Self { shifts: 3, both_signs: true, stake: 0.16 },
-            Family::Top | Family::Bottom => Self { shifts: 2, both_signs: false, stake: 0.07 },
-            Family::Missing if families == NUMERIC_FAMILIES => Self { shifts: 2, both_signs: false, stake: 0.06 },
-            Family::Repeats => Self { shifts: 1, both_signs: false, stake: 0.02 },
-            Family::Embedding(_) => Self { shifts: 0, both_signs: false, stake: 0.0 },
+            Family::Location => Self { shifts: 4, largest: of_level, both_signs: true, stake: 0.62 },
+            Family::Scale => Self { shifts: 3, largest: of_level, both_signs: true, stake: 0.16 },
+            Family::Top | Family::Bottom => Self { shifts: 2, largest: of_share, both_signs: false, stake: 0.07 },
+            Family::Missing if families == NUMERIC_FAMILIES => {
+                Self { shifts: 2, largest: of_share, both_signs: false, stake: 0.06 }
+            }
+            Family::Repeats => Self { shifts: 1, largest: of_share, both_signs: false, stake: 0.02 },
+            Family::Embedding(_) => Self { shifts: 0, largest: of_share, both_signs: false, stake: 0.0 },
             Family::Missing | Family::Category(_) => Self {
                 shifts: if 2 * families <= COMPONENTS_MAX { 2 } else { 1 },
+                largest: of_share,
                 both_signs: false,
                 stake: 1.0 / families as f64,
             },
         }
     }
 
-    /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to 1.2 sd.
+    /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to the largest.
     fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
-        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SHIFT_MAX / 2.0);
+        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(self.largest / 2.0);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
-        let shifts = self.shifts;
+        let Self { shifts, largest, .. } = *self;
         let shift = move |i: usize| {
             let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
-            smallest * pow(SHIFT_MAX / smallest, place)
+            smallest * pow(largest / smallest, place)
         };
         let stakes: f64 = (0..shifts).map(|i| pow(shift(i), STAKE_POWER)).sum();
         let stake = self.stake / (stakes * signs.len() as f64);
