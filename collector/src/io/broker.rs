@@ -3,10 +3,10 @@
 //! A device may publish on its own topics and read its own commands, labels and the host's state; nothing else, its last will included. A
 //! client whose id begins with [`LABELLER`] is a tool of the operator: it may publish labels for any device, and nothing else. The
 //! hook hands each message to the collector and waits for the commit before mqtt5 sends PUBACK. With certificates it speaks TLS
-//! ([`super::front`]) and, given an authority, lets in only devices with a certificate of it that names them. Leaves out passwords: without
+//! ([`super::tls`]) and, given an authority, lets in only devices with a certificate of it that names them. Leaves out passwords: without
 //! certificates it belongs on loopback, where it binds by default.
 
-use super::front::{Front, Guests};
+use super::tls::{Front, Guests};
 use super::transport::{Incoming, Outgoing};
 use crate::config::BrokerTls;
 use bytes::Bytes;

@@ -4,7 +4,6 @@
 
 pub mod broker;
 pub mod driver;
-mod front;
 pub mod http;
 #[cfg(feature = "influxdb")]
 pub mod influx;
@@ -12,6 +11,7 @@ pub mod live;
 pub mod mqtt;
 pub mod serve;
 pub mod store;
+mod tls;
 pub mod transport;
 
 pub use serve::{Ready, serve};

@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -136,9 +137,31 @@ async fn serve(client: TcpStream, acceptor: &TlsAcceptor, guests: &Guests, inner
     let _known = Known::new(guests, socket.local_addr().map_err(text)?, guest);
     let mut broker = socket.connect(inner).await.map_err(text)?;
     let _ = broker.set_nodelay(true);
-    // How a connection ends is the broker's business, which sees it.
-    let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
+    relay(&mut client, &mut broker).await;
     Ok(())
+}
+
+/// Carries bytes both ways until the broker ends the connection. It does so when the client has, and when nothing is heard of the client,
+/// which may have vanished without a word: its side is not waited for.
+async fn relay<C, B>(client: C, broker: B)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let ((mut from_client, mut to_client), (mut from_broker, mut to_broker)) = (split(client), split(broker));
+    let up = async {
+        let _ = copy(&mut from_client, &mut to_broker).await;
+        let _ = to_broker.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_broker, &mut to_client).await;
+        let _ = timeout(HANDSHAKE, to_client.shutdown()).await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
 }
 
 /// A guest for as long as it stays.
@@ -200,4 +223,31 @@ fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> String {
         "{} cannot be used ({reason}): give a PEM file that belongs there and that this user may read",
         path.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    #[tokio::test]
+    async fn a_client_that_says_no_more_does_not_keep_a_connection_that_the_broker_ends() {
+        let ((_silent, client), (mut broker, inner)) = (duplex(64), duplex(64));
+        broker.write_all(b"bye").await.expect("room");
+        drop(broker);
+        timeout(Duration::from_secs(5), relay(client, inner)).await.expect("an end");
+    }
+
+    #[tokio::test]
+    async fn what_a_client_says_last_arrives() {
+        let ((mut outer, client), (mut broker, inner)) = (duplex(64), duplex(64));
+        let relayed = tokio::spawn(relay(client, inner));
+        outer.write_all(b"disconnect").await.expect("room");
+        drop(outer);
+        let mut heard = Vec::new();
+        broker.read_to_end(&mut heard).await.expect("an end");
+        assert_eq!(heard, b"disconnect");
+        drop(broker);
+        timeout(Duration::from_secs(5), relayed).await.expect("an end").expect("no panic");
+    }
 }
