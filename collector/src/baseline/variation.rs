@@ -220,10 +220,10 @@ impl OfBlocks {
         let Some(readings) = readings else { return self.upper };
         let lags = variance::lag(self.blocks) as f64;
         let error = (4.0 * (lags + 1.0) / (3.0 * self.blocks.max(1) as f64)).sqrt();
-        match () {
-            () if self.blocks < BLOCKS_FEW => self.upper.max(readings.upper),
-            () if self.phi <= readings.phi * (1.0 + error) => readings.upper.max(1.0),
-            () => self.upper.max(readings.upper),
+        if self.blocks >= BLOCKS_FEW && self.phi <= readings.phi * (1.0 + error) {
+            readings.upper.max(1.0)
+        } else {
+            self.upper.max(readings.upper)
         }
     }
 }

@@ -21,9 +21,10 @@ const REFERENCE_RISK: f64 = 0.01;
 const REFERENCE_Z: f64 = 0.9;
 /// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
 const STAKE_POWER: f64 = 1.5;
-/// Largest shift that is bet on, in sd of the score: of level and spread, where what is larger is seen in the first window by this bet too,
-/// and of shares, whose sd is small.
-const SHIFT_MAX: (f64, f64) = (1.0, 1.6);
+/// Largest shift of level and spread that is bet on, in sd of the score: what is larger is seen in the first window by this bet too.
+const LEVEL_SHIFT_MAX: f64 = 1.0;
+/// Largest shift of a share, whose sd is small.
+const SHARE_SHIFT_MAX: f64 = 1.6;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
 const SMALLEST: (f64, f64) = (11.5, 200.0);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
@@ -258,19 +259,20 @@ struct Plan {
 impl Plan {
     /// Numbers: location .62, scale .16, top and bottom .07 each, missing .06, repeats .02; categories share alike.
     fn of(family: Family, families: usize) -> Self {
-        let (of_level, of_share) = SHIFT_MAX;
         match family {
-            Family::Location => Self { shifts: 4, largest: of_level, both_signs: true, stake: 0.62 },
-            Family::Scale => Self { shifts: 3, largest: of_level, both_signs: true, stake: 0.16 },
-            Family::Top | Family::Bottom => Self { shifts: 2, largest: of_share, both_signs: false, stake: 0.07 },
-            Family::Missing if families == NUMERIC_FAMILIES => {
-                Self { shifts: 2, largest: of_share, both_signs: false, stake: 0.06 }
+            Family::Location => Self { shifts: 4, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.62 },
+            Family::Scale => Self { shifts: 3, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.16 },
+            Family::Top | Family::Bottom => {
+                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.07 }
             }
-            Family::Repeats => Self { shifts: 1, largest: of_share, both_signs: false, stake: 0.02 },
-            Family::Embedding(_) => Self { shifts: 0, largest: of_share, both_signs: false, stake: 0.0 },
+            Family::Missing if families == NUMERIC_FAMILIES => {
+                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.06 }
+            }
+            Family::Repeats => Self { shifts: 1, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.02 },
+            Family::Embedding(_) => Self { shifts: 0, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.0 },
             Family::Missing | Family::Category(_) => Self {
                 shifts: if 2 * families <= COMPONENTS_MAX { 2 } else { 1 },
-                largest: of_share,
+                largest: SHARE_SHIFT_MAX,
                 both_signs: false,
                 stake: 1.0 / families as f64,
             },
