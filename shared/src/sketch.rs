@@ -82,10 +82,15 @@ impl Moments {
         let (groups, rest) = values.as_chunks::<4>();
         self.n += 4 * groups.len() as u64;
         let (mut sums, mut squares) = ([0.0f64; 4], [0.0f64; 4]);
+        let origin = self.origin;
         for group in groups {
-            let deviations = group.map(|value| f64::from(value) - self.origin);
-            sums.iter_mut().zip(deviations).for_each(|(sum, deviation)| *sum += deviation);
-            squares.iter_mut().zip(deviations).for_each(|(sum, deviation)| *sum += deviation * deviation);
+            sums.iter_mut().zip(group).for_each(|(sum, &value)| *sum += f64::from(value) - origin);
+        }
+        for group in groups {
+            squares.iter_mut().zip(group).for_each(|(sum, &value)| {
+                let deviation = f64::from(value) - origin;
+                *sum += deviation * deviation;
+            });
         }
         let (mut min, mut max) = ([self.min; 4], [self.max; 4]);
         for group in groups {
@@ -96,8 +101,8 @@ impl Moments {
         }
         self.sum += (sums[0] + sums[2]) + (sums[1] + sums[3]);
         self.squares += (squares[0] + squares[2]) + (squares[1] + squares[3]);
-        self.min = min.into_iter().fold(self.min, f32::min);
-        self.max = max.into_iter().fold(self.max, f32::max);
+        self.min = min.into_iter().fold(self.min, |a, b| if b < a { b } else { a });
+        self.max = max.into_iter().fold(self.max, |a, b| if b > a { b } else { a });
         rest.iter().for_each(|&value| self.add(value));
     }
 

@@ -70,19 +70,22 @@ impl Designs {
             self.made = 0;
         }
         let made = [size, several, learned];
-        let own = if learned == 0 { 0.0 } else { of(size) * (f64::from(learned - 1) / OWN_STEPS).exp2() };
-        let at = Circumstances { features: watched(baseline), n: of(size), devices: of(several), own };
+        // Asked for every window and made seldom: what only making needs is worked out there.
+        let at = || {
+            let own = if learned == 0 { 0.0 } else { of(size) * (f64::from(learned - 1) / OWN_STEPS).exp2() };
+            Circumstances { features: watched(baseline), n: of(size), devices: of(several), own }
+        };
         let new = &mut self.made;
         let group = place.feature.checked_sub(baseline.features.len());
         if let (Some(group), Some(embedded)) = (group, &baseline.embedding) {
             if self.embedding.len() <= group {
                 self.embedding.resize_with(group + 1, Vec::new);
             }
-            return found_or(&mut self.embedding[group], made, new, || Design::of_embedding(embedded, group, at));
+            return found_or(&mut self.embedding[group], made, new, || Design::of_embedding(embedded, group, at()));
         }
         let slot = slot(&mut self.slots, baseline, place.feature, place.start);
         let feature = &baseline.features[place.feature];
-        found_or(&mut slot.designs, made, new, || Design::new(feature, &slot.scores, at))
+        found_or(&mut slot.designs, made, new, || Design::new(feature, &slot.scores, at()))
     }
 }
 
@@ -92,7 +95,8 @@ fn found_or<'a>(
     count: &mut usize,
     design: impl FnOnce() -> Design,
 ) -> &'a Design {
-    let at = designs.iter().position(|(known, _)| *known == made).unwrap_or_else(|| {
+    // The newest first: streams move on to it together.
+    let at = designs.iter().rposition(|(known, _)| *known == made).unwrap_or_else(|| {
         designs.push((made, Box::new(design())));
         *count += 1;
         designs.len() - 1

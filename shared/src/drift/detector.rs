@@ -133,9 +133,8 @@ impl Default for Detector {
 }
 
 /// A window that was taken in and not yet judged.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Taken {
-    seen: View,
     slot: u64,
     /// The mixture of Shiryaev-Roberts.
     pub evidence: f64,
@@ -173,29 +172,24 @@ impl Detector {
 
     /// Takes in one window; [`Detector::judge`] has to follow, once it is known what else was seen in the same slot.
     pub fn take(&mut self, design: &Design, window: &[Compared], slot: u64) -> Taken {
-        let mut seen = View::default();
-        for (at, (frame, compared)) in design.frames.iter().zip(window).enumerate() {
-            // As many frames as families, and room for every family.
-            let _ = seen.push(self.less_own(at, frame, *compared));
-        }
         let first = *self.first.get_or_insert(slot);
         let offset = u32::try_from(slot.saturating_sub(first)).unwrap_or(u32::MAX);
-        let (evidence, held) = self.grow(design, &seen, offset);
-        Taken { seen, slot, evidence, held }
+        let (evidence, held) = self.grow(design, window, offset);
+        Taken { slot, evidence, held }
     }
 
     /// Raises or lets go an alarm by the window that was taken in.
     pub fn judge(&mut self, design: &Design, window: &[Compared], taken: &Taken, threshold: f64) -> Step {
-        let Taken { seen, slot, evidence, held } = taken;
+        let Taken { slot, evidence, held } = taken;
         let mut step = Step { evidence: *evidence, raised: None, cleared: false };
         if let Some(latch) = &mut self.latch {
             // The CUSUM is not re-armed, so it goes on telling how sure we are.
             latch.alarm.log_evidence = latch.alarm.log_evidence.max(libm::log(*held));
         }
         if *evidence >= threshold {
-            self.alarm(design, seen, *slot, threshold, &mut step);
+            self.alarm(design, window, *slot, threshold, &mut step);
         } else {
-            step.cleared = self.let_go(design, seen);
+            step.cleared = self.let_go(design, window);
         }
         if self.latch.is_none() && *held < LEARN_BELOW && self.own.windows < OWN_WINDOWS {
             self.learn(design, window);
@@ -203,11 +197,18 @@ impl Detector {
         step
     }
 
+    /// A family's comparison less the stream's own level; `at` is its frame's place.
     fn less_own(&self, at: usize, frame: &Frame, compared: Compared) -> Compared {
         let known = self.own.sums.get(at).filter(|_| frame.family.has_level());
         let level = known.map_or(0.0, |sum| frame.own_level(self.own.n, *sum));
         let Compared { n, sum, rise, fall } = compared;
         Compared { n, sum: sum - n * level, rise: rise - n * level, fall: fall - n * level }
+    }
+
+    /// A family's frame, and its comparison less the stream's own level.
+    fn seen<'a>(&self, design: &'a Design, window: &[Compared], family: Family) -> Option<(&'a Frame, Compared)> {
+        let (at, frame) = design.frames.iter().enumerate().find(|(_, frame)| frame.family == family)?;
+        Some((frame, self.less_own(at, frame, *window.get(at)?)))
     }
 
     fn learn(&mut self, design: &Design, window: &[Compared]) {
@@ -221,13 +222,13 @@ impl Detector {
         }
     }
 
-    fn alarm(&mut self, design: &Design, seen: &[Compared], slot: u64, threshold: f64, step: &mut Step) {
+    fn alarm(&mut self, design: &Design, window: &[Compared], slot: u64, threshold: f64, step: &mut Step) {
         let alarm = self.name(design, threshold, libm::log(step.evidence));
         self.grown = [0.0; COMPONENTS_MAX];
         if let Some(latch) = &mut self.latch {
             latch.calm = Calm::default();
         } else if let Some(alarm) = alarm {
-            let (effect, n) = self.effect(design, seen, &alarm, slot);
+            let (effect, n) = self.effect(design, window, &alarm, slot);
             self.latch = Some(Latch { alarm, effect, n, calm: Calm::default() });
             step.raised = Some(alarm);
         }
@@ -235,10 +236,12 @@ impl Detector {
 
     /// The mean score since the onset, and of about how many readings. The winning component's CUSUM knows the sum: ln C = (lambda·S - n·psi)/phi since its reset.
     /// Where it has reached its ceiling, the last window's mean must do.
-    fn effect(&self, design: &Design, seen: &[Compared], alarm: &Alarm, slot: u64) -> (f64, f64) {
-        let found = design.frames.iter().zip(seen).find(|(frame, _)| frame.family == alarm.family);
-        let Some((frame, compared)) = found.filter(|(_, compared)| compared.n > 0.0) else { return (0.0, 0.0) };
-        let now = towards(compared, alarm.sign) / compared.n;
+    fn effect(&self, design: &Design, window: &[Compared], alarm: &Alarm, slot: u64) -> (f64, f64) {
+        let Some((frame, compared)) = self.seen(design, window, alarm.family).filter(|(_, compared)| compared.n > 0.0)
+        else {
+            return (0.0, 0.0);
+        };
+        let now = towards(&compared, alarm.sign) / compared.n;
         let n = compared.n * (slot.saturating_sub(alarm.onset) + 1) as f64;
         let best = (frame.first..frame.end)
             .filter(|&i| design.components[i].sign == alarm.sign && self.onset(i) == alarm.onset)
@@ -257,10 +260,12 @@ impl Detector {
     }
 
     /// Multiplies every component by its e-value and returns the mixtures of Shiryaev-Roberts and of CUSUM.
-    fn grow(&mut self, design: &Design, seen: &[Compared], offset: u32) -> (f64, f64) {
+    fn grow(&mut self, design: &Design, window: &[Compared], offset: u32) -> (f64, f64) {
         // Where a family has no readings nothing is bet: times 1, and the floor stays where it is.
         let (mut log_e, mut floor) = ([0.0f32; COMPONENTS_MAX], [0.0f32; COMPONENTS_MAX]);
-        for (frame, compared) in design.frames.iter().zip(seen).filter(|(_, compared)| compared.n > 0.0) {
+        let read = design.frames.iter().zip(window).enumerate().filter(|(_, (_, compared))| compared.n > 0.0);
+        for (at, (frame, compared)) in read {
+            let compared = self.less_own(at, frame, *compared);
             floor[frame.first..frame.end].fill(1.0);
             for (bets, sum) in [(frame.first..frame.falls, compared.rise), (frame.falls..frame.end, -compared.fall)] {
                 let prices = design.slope[bets.clone()].iter().zip(&design.price[bets.clone()]);
@@ -306,17 +311,17 @@ impl Detector {
 
     /// Lets the latch go once the windows say clearly that the change is over: a CUSUM of the log likelihood ratio of two Gaussian
     /// means, tolerance and the mean since the onset, with the long-run variance of the score (Page 1954).
-    fn let_go(&mut self, design: &Design, seen: &[Compared]) -> bool {
-        let Some(latch) = &mut self.latch else { return false };
-        let family = latch.alarm.family;
-        let Some((frame, compared)) = design.frames.iter().zip(seen).find(|(frame, _)| frame.family == family) else {
+    fn let_go(&mut self, design: &Design, window: &[Compared]) -> bool {
+        let Some(family) = self.latch.map(|latch| latch.alarm.family) else { return false };
+        let seen = self.seen(design, window, family);
+        let (Some(latch), Some((frame, compared))) = (&mut self.latch, seen) else {
             self.latch = None;
             return true;
         };
         if compared.n == 0.0 {
             return false;
         }
-        let towards = towards(compared, latch.alarm.sign);
+        let towards = towards(&compared, latch.alarm.sign);
         let change = (latch.effect - frame.tau).max(GONE_SHARE * frame.tau);
         let middle = frame.tau + 0.5 * change;
         let calm = &mut latch.calm;
