@@ -1,16 +1,17 @@
-//! A model's bundle: five files that belong together, verified against the manifest before anything is believed.
+//! A model's bundle: files that belong together, verified against the manifest before anything is believed.
 //!
 //! The manifest's exact bytes carry the release's digest; the manifest carries the length and SHA-256 of the rest. This is the
 //! one place that checks them, for a bundle from a directory, from a packed file or fetched block by block. Formats
 //! are those of `shared::manifest`. Directories are read and written by `io::bundle_dir`; signatures come with a later issue.
 
 use crate::derived;
+use crate::projection::{self, HeapProjection};
 use driftline_shared::baseline::{self, Baseline, FeatureBaseline, Role};
 use driftline_shared::embedding;
 use driftline_shared::list::List;
 use driftline_shared::manifest::{
-    self, BASELINE_FILE, Digest, FileEntry, GOLDEN_FILE, Golden, MAGIC, MANIFEST_BYTES_MAX, MANIFEST_FILE, MODEL_FILE,
-    Manifest, SAMPLE_VALUES_MAX, SCHEMA_FILE, Sampled, Schema, Task, split_packed,
+    self, BASELINE_FILE, Digest, EMBEDDING_FILE, FileEntry, GOLDEN_FILE, Golden, MAGIC, MANIFEST_BYTES_MAX,
+    MANIFEST_FILE, MODEL_FILE, Manifest, SAMPLE_VALUES_MAX, SCHEMA_FILE, Sampled, Schema, Task, split_packed,
 };
 use driftline_shared::units::{Name, ReleaseId};
 use driftline_shared::window::FEATURES_MAX;
@@ -109,6 +110,7 @@ pub struct Bundle {
     baseline: HeapBaseline,
     schema: Box<Schema>,
     golden: HeapGolden,
+    projection: Option<HeapProjection>,
 }
 
 impl Bundle {
@@ -120,13 +122,17 @@ impl Bundle {
         baseline: &HeapBaseline,
         schema: &Schema,
         golden: &HeapGolden,
+        projection: Option<&HeapProjection>,
     ) -> Result<Self, BundleError> {
-        let files = vec![
+        let mut files = vec![
             (MODEL_FILE, onnx),
             (BASELINE_FILE, to_json(BASELINE_FILE, baseline)?),
             (SCHEMA_FILE, to_json(SCHEMA_FILE, schema)?),
             (GOLDEN_FILE, to_json(GOLDEN_FILE, golden)?),
         ];
+        if let Some(projection) = projection {
+            files.push((EMBEDDING_FILE, to_json(EMBEDDING_FILE, projection)?));
+        }
         let mut entries = List::default();
         for (name, bytes) in &files {
             let name = Name::new(name).map_err(|e| BundleError::Manifest(e.to_string()))?;
@@ -153,8 +159,12 @@ impl Bundle {
         let baseline: HeapBaseline = from_json(BASELINE_FILE, json(BASELINE_FILE)?)?;
         let schema: Box<Schema> = from_json(SCHEMA_FILE, json(SCHEMA_FILE)?)?;
         let golden: HeapGolden = from_json(GOLDEN_FILE, json(GOLDEN_FILE)?)?;
+        let projection = match manifest.file(EMBEDDING_FILE) {
+            Some(_) => Some(from_json(EMBEDDING_FILE, json(EMBEDDING_FILE)?)?),
+            None => None,
+        };
         let digest = sha256(&manifest_bytes);
-        let bundle = Self { manifest, manifest_bytes, digest, files, baseline, schema, golden };
+        let bundle = Self { manifest, manifest_bytes, digest, files, baseline, schema, golden, projection };
         bundle.consistent()?;
         Ok(bundle)
     }
@@ -219,6 +229,11 @@ impl Bundle {
     /// Inputs with the outputs they must give.
     pub fn golden(&self) -> &HeapGolden {
         &self.golden
+    }
+
+    /// How the model's own embedding is watched, where it is.
+    pub fn projection(&self) -> Option<&HeapProjection> {
+        self.projection.as_ref()
     }
 
     /// The ONNX model.
@@ -304,11 +319,22 @@ impl Bundle {
             if matches!(sampled, Sampled::Image { channels, .. } if ![1, 3].contains(channels)) {
                 return wrong(format!("{SCHEMA_FILE} describes images that have neither one nor three channels"));
             }
-            let derived = derived::names(sampled).len();
+            let of_embedding = self.projection.as_ref().map_or(0, |projection| projection::names(projection).len());
+            let derived = derived::names(sampled).len() + of_embedding;
             if taken == 0 || taken > SAMPLE_VALUES_MAX || derived != inputs {
                 return wrong(format!(
                     "{SCHEMA_FILE} describes samples of {taken} numbers of which {derived} are watched, and {BASELINE_FILE} has {inputs}"
                 ));
+            }
+        }
+        if let Some(projection) = &self.projection {
+            if self.schema.sampled.is_none() {
+                return wrong(format!(
+                    "{EMBEDDING_FILE} belongs to signals and images, and {SCHEMA_FILE} describes rows"
+                ));
+            }
+            if let Err(why) = projection::check(projection) {
+                return wrong(format!("{EMBEDDING_FILE} has {why}"));
             }
         }
         let golden = &self.golden;
@@ -467,7 +493,7 @@ mod tests {
         baseline.features.swap(0, 1);
         let (model, release) = (&good.manifest().model, &good.manifest().release);
         let create = |b: &HeapBaseline, s: &Schema, g: &HeapGolden| {
-            Bundle::create(model, release, good.model().to_vec(), b, s, g).map(drop).map_err(|e| e.to_string())
+            Bundle::create(model, release, good.model().to_vec(), b, s, g, None).map(drop).map_err(|e| e.to_string())
         };
         assert!(create(&baseline, good.schema(), good.golden()).unwrap_err().contains("wrong place"));
         assert!(

@@ -82,6 +82,12 @@ pub enum ModelError {
     /// No usable output.
     #[error("the model has no output of numbers: export class probabilities or predicted numbers")]
     NoOutput,
+    /// The tensor wanted beside the output does not exist.
+    #[error("the model has no tensor {name}: name one that a node of it puts out")]
+    NoTensor {
+        /// Its name.
+        name: String,
+    },
     /// The output is larger than is sensible.
     #[error("the model puts out {0} numbers per sample, and at most {OUTPUTS_MAX} are accepted")]
     OutputWidth(usize),
@@ -183,6 +189,15 @@ pub struct Model {
     width: usize,
     output: String,
     outputs: usize,
+    beside: Option<Box<Beside>>,
+}
+
+/// The model's own embedding of a sample.
+struct Beside {
+    /// Its place among what the model puts out.
+    at: usize,
+    /// Of the last sample.
+    values: Vec<f32>,
 }
 
 /// An input and its part of the sample.
@@ -202,6 +217,11 @@ impl std::fmt::Debug for Model {
 impl Model {
     /// Loads an ONNX model that takes `width` numbers. Runs it once on zeros, so that what only fails at run time fails here.
     pub fn load(bytes: &[u8], width: usize) -> Result<Self, ModelError> {
+        Self::with_embedding(bytes, width, None)
+    }
+
+    /// The same, which also reads a tensor that is the model's own embedding of a sample.
+    pub fn with_embedding(bytes: &[u8], width: usize, tensor: Option<&str>) -> Result<Self, ModelError> {
         let failed = |e: TractError| ModelError::Prepare(sentence(&e));
         quietly(|| {
             let mut proto = graph::parse(bytes)?;
@@ -209,7 +229,7 @@ impl Model {
             let shapes = graph::shapes(&inputs, width)?;
             graph::without_zipmaps(&mut proto)?;
             graph::join_quantised(&mut proto);
-            graph::keep_one_output(&mut proto)?;
+            graph::keep_outputs(&mut proto, tensor)?;
             let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
             ml::register(&mut onnx);
             graph::known_operators(&onnx, &proto)?;
@@ -218,11 +238,13 @@ impl Model {
             let inputs = inputs.collect::<TractResult<Vec<_>>>().map_err(failed)?;
             let state = prepare(&onnx, &proto, &inputs).map_err(failed)?;
             let output = graph::output_name(&proto);
-            let mut model = Self { state, inputs, width, output, outputs: 0 };
+            let beside =
+                tensor.map(|tensor| Box::new(Beside { at: usize::from(tensor != output), values: Vec::new() }));
+            let mut model = Self { state, inputs, width, output, outputs: 0, beside };
             let mut out = Vec::new();
             model.run_unchecked(&vec![0.0; width], &mut out).map_err(failed)?;
             model.outputs = out.len();
-            match out.len() {
+            match out.len().max(model.embedding().len()) {
                 0 => Err(ModelError::NoOutput),
                 1..=OUTPUTS_MAX => Ok(model),
                 n => Err(ModelError::OutputWidth(n)),
@@ -244,6 +266,11 @@ impl Model {
     /// Name of the output that is read.
     pub fn output(&self) -> &str {
         &self.output
+    }
+
+    /// The embedding of the last sample; empty where none is read or the model failed.
+    pub fn embedding(&self) -> &[f32] {
+        self.beside.as_ref().map(|beside| &*beside.values).unwrap_or_default()
     }
 
     /// Its inputs as clients fill them.
@@ -268,6 +295,7 @@ impl Model {
 
     /// Runs one sample; `out` then holds the outputs. Allocates nothing of ours once `out` has grown.
     pub fn run(&mut self, sample: &[f32], out: &mut Vec<f32>) -> Result<(), RunError> {
+        self.beside.iter_mut().for_each(|beside| beside.values.clear());
         if sample.len() != self.width {
             return Err(RunError::Width { found: sample.len(), wanted: self.width });
         }
@@ -325,11 +353,15 @@ impl Model {
         }
         let values = self.state.run(values)?;
         out.clear();
-        if let Some(value) = values.first() {
-            let value = value.cast_to::<f32>()?;
-            out.extend_from_slice(value.try_as_plain_ram()?.as_slice::<f32>()?);
-        }
-        Ok(())
+        let read = |at: usize, into: &mut Vec<f32>| -> TractResult<()> {
+            if let Some(value) = values.get(at) {
+                let value = value.cast_to::<f32>()?;
+                into.extend_from_slice(value.try_as_plain_ram()?.as_slice::<f32>()?);
+            }
+            Ok(())
+        };
+        read(0, out)?;
+        self.beside.as_deref_mut().map_or(Ok(()), |beside| read(beside.at, &mut beside.values))
     }
 }
 
@@ -381,6 +413,12 @@ pub fn input_names(bytes: &[u8]) -> Result<Option<Vec<String>>, ModelError> {
 /// Class names that the model carries beside its scores, as converters of scikit-learn and LightGBM write them; empty for none.
 pub fn class_names(bytes: &[u8]) -> Result<Vec<String>, ModelError> {
     Ok(graph::class_names(&graph::parse(bytes)?))
+}
+
+/// The output that is the model's own embedding by its name, where it has one.
+pub fn embedding_output(bytes: &[u8]) -> Result<Option<String>, ModelError> {
+    let outputs = graph::outputs_of_fractions(&graph::parse(bytes)?);
+    Ok(outputs.into_iter().find(|name| name.to_ascii_lowercase().contains("embedding")))
 }
 
 fn prepare(
@@ -506,6 +544,28 @@ mod tests {
             .message(12, &tensor_info("probabilities", 1, &[None, Some(2)]));
         let model = Model::load(&testing::model(&graph), 2).unwrap();
         assert_eq!(model.outputs(), 2);
+    }
+
+    #[test]
+    fn an_embedding_is_read_beside_the_scores() {
+        let bytes = testing::embedding_classifier(3);
+        assert_eq!(embedding_output(&bytes), Ok(Some("the_embedding".into())));
+        assert_eq!(embedding_output(&classifier(3, 2, 1.0)), Ok(None));
+        let mut out = Vec::new();
+        // A declared output, and a tensor that is none.
+        for (tensor, scale) in [("the_embedding", 1.0), ("twice", 2.0)] {
+            let mut model = Model::with_embedding(&bytes, 3, Some(tensor)).unwrap();
+            assert_eq!((model.output(), model.outputs()), ("probabilities", 3));
+            model.run(&[1.0, -2.0, 3.0], &mut out).unwrap();
+            assert_eq!(model.embedding(), [scale, 0.0, 3.0 * scale]);
+            assert_eq!(out.len(), 3);
+            assert!(model.run(&[1.0], &mut out).is_err() && model.embedding().is_empty());
+        }
+        let mut read = Model::with_embedding(&bytes, 3, Some("probabilities")).unwrap();
+        read.run(&[1.0, -2.0, 3.0], &mut out).unwrap();
+        assert_eq!(read.embedding(), out);
+        let error = Model::with_embedding(&bytes, 3, Some("nothing")).unwrap_err().to_string();
+        assert_eq!(error, "the model has no tensor nothing: name one that a node of it puts out");
     }
 
     #[test]

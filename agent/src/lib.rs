@@ -1,7 +1,7 @@
 //! The Driftline agent: runs an ONNX model on a device, sketches what goes in and out, and ships the sketches.
 //!
 //! Read from the top: [`config`] says which [`source`] gives samples ([`pumps`] simulates one, [`serving`] is asked by applications), [`signal`] makes samples of readings, a [`bundle`] holds the
-//! release whose model [`inference`] runs, [`guard`] says what applications get where the model knows nothing, [`watch`] sees on the device that inputs have changed, [`observe`] picks what is watched, [`derived`] what of signals and images, [`windows`] sketches it, [`labels`] counts truth that
+//! release whose model [`inference`] runs, [`guard`] says what applications get where the model knows nothing, [`watch`] sees on the device that inputs have changed, [`observe`] picks what is watched, [`derived`] what of signals and images, [`projection`] what of the model's own embedding of them, [`windows`] sketches it, [`labels`] counts truth that
 //! comes late, [`evidence`] keeps raw samples where that is wanted, [`spool`] keeps
 //! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
 //! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
@@ -18,6 +18,7 @@ pub mod inference;
 pub mod io;
 pub mod labels;
 pub mod observe;
+pub mod projection;
 pub mod pumps;
 pub mod serving;
 pub mod signal;

@@ -6,6 +6,7 @@
 use crate::bundle::Bundle;
 use crate::guard::Ranges;
 use crate::inference::Outputs;
+use crate::projection::HeapProjection;
 use crate::watch::Watch;
 use driftline_shared::baseline::Role;
 use driftline_shared::calibration::Calibration;
@@ -38,6 +39,8 @@ pub struct Profile {
     pub label: Option<String>,
     /// What a sample is, where it is not one number per input.
     pub sampled: Option<Arc<Sampled>>,
+    /// How the model's own embedding of a sample is watched, where it is.
+    pub projection: Option<Box<HeapProjection>>,
     /// What applications get outside the ranges.
     pub guard: Option<Guard>,
     /// The known range of every input; empty without a guard.
@@ -80,6 +83,7 @@ impl Profile {
             classes,
             label: schema.label.as_ref().map(ToString::to_string),
             sampled: schema.sampled.clone().map(Arc::new),
+            projection: bundle.projection().cloned().map(Box::new),
             guard: schema.guard,
             ranges: schema.guard.map(|_| Ranges::of(bundle.baseline())).unwrap_or_default(),
             watch: schema.guard.map(|_| Watch::of(bundle.baseline(), schema.window_ms)),

@@ -229,7 +229,7 @@ impl Slots {
             Err(reason) => return self.fail(SlotState::Failed, &reason, false),
         };
         if let Some(active) = &self.active
-            && (active.inputs != profile.inputs || active.sampled != profile.sampled)
+            && (active.sampled != profile.sampled || active.sampled.is_none() && active.inputs != profile.inputs)
         {
             return self.fail(SlotState::Failed, &other_inputs(active, &profile), true);
         }

@@ -88,6 +88,21 @@ pub fn classifier(inputs: usize, classes: usize, scale: f32) -> Vec<u8> {
     model(&graph)
 }
 
+/// softmax(2·relu(x)), with relu(x) as an output of its own.
+pub fn embedding_classifier(inputs: usize) -> Vec<u8> {
+    let width = Some(inputs as u64);
+    let graph = Proto::default()
+        .message(1, &node("Relu", &["x"], "the_embedding"))
+        .message(1, &node("Mul", &["the_embedding", "two"], "twice"))
+        .message(1, &node("Softmax", &["twice"], "probabilities"))
+        .text(2, "test")
+        .message(5, &floats("two", &[1], &[2.0]))
+        .message(11, &tensor_info("x", 1, &[None, width]))
+        .message(12, &tensor_info("probabilities", 1, &[None, width]))
+        .message(12, &tensor_info("the_embedding", 1, &[None, width]));
+    model(&graph)
+}
+
 pub fn feature(name: &str, role: Role, cells: Cells) -> FeatureBaseline {
     let mut counts = driftline_shared::list::List::default();
     counts.resize(cells.len(), 10).expect("cells fit");
@@ -151,7 +166,7 @@ pub fn bundle(release: &str, inputs: usize, classes: usize, scale: f32) -> Bundl
     let golden: HeapGolden = Golden { inputs: rows, outputs, tolerance: 1e-4 };
     let name = |n: &str| Name::new(n).expect("a name");
     let onnx = classifier(inputs, classes, scale);
-    Bundle::create(&name("test"), &name(release), onnx, &baseline(inputs, classes), &schema(classes), &golden)
+    Bundle::create(&name("test"), &name(release), onnx, &baseline(inputs, classes), &schema(classes), &golden, None)
         .expect("a bundle")
 }
 
@@ -181,6 +196,6 @@ pub fn embedding_profile() -> Arc<Profile> {
     baseline.embedding = Some(Embedded { bandwidth: 1.0, rows: 40, tolerance: 0.1, means, sds, phi, omega });
     let golden = Golden { inputs: vec![], outputs: vec![], tolerance: 1e-4 };
     let onnx = classifier(2, 2, 1.0);
-    let bundle = Bundle::create(&name("test"), &name("v1"), onnx, &baseline, &schema(2), &golden);
+    let bundle = Bundle::create(&name("test"), &name("v1"), onnx, &baseline, &schema(2), &golden, None);
     Arc::new(Profile::of(&bundle.expect("a bundle")))
 }

@@ -13,6 +13,7 @@ use driftline_shared::sketch::{CELLS_MAX, Cells, Grid, Moments, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
 mod autoregression;
+pub mod directions;
 mod embedding;
 mod joint;
 pub mod variation;

@@ -1,6 +1,7 @@
 //! The model bundle: what a release consists of, and how its files travel as one piece.
 //!
-//! A bundle is a directory (or a packed file) with `manifest.json`, `model.onnx`, `baseline.json`, `schema.json` and `golden.json`.
+//! A bundle is a directory (or a packed file) with `manifest.json`, `model.onnx`, `baseline.json`, `schema.json`, `golden.json`, and
+//! for some `embedding.json`.
 //! The manifest lists every other file's length and SHA-256; the manifest's own SHA-256 is the release's digest, so one
 //! digest covers everything. Signatures come on top of exactly these bytes.
 //!
@@ -33,6 +34,8 @@ pub const BASELINE_FILE: &str = "baseline.json";
 pub const SCHEMA_FILE: &str = "schema.json";
 /// [`Golden`] inputs and outputs as JSON.
 pub const GOLDEN_FILE: &str = "golden.json";
+/// [`Projection`] as JSON, where the model's own embedding is watched.
+pub const EMBEDDING_FILE: &str = "embedding.json";
 /// The manifest's own name.
 pub const MANIFEST_FILE: &str = "manifest.json";
 
@@ -239,6 +242,21 @@ pub struct Golden<L> {
     pub outputs: L,
     /// Largest allowed |difference|, relative to max(1, |expected|).
     pub tolerance: f32,
+}
+
+/// How the model's own embedding of a sample is watched: by its length, by how far it lies along a few directions, and by what is left
+/// then. `L` is the owner's list of numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Projection<L> {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The tensor of the model that is the embedding.
+    pub tensor: Text<256>,
+    /// Its mean over the training samples.
+    pub mean: L,
+    /// Orthonormal directions in which the training samples vary most, one after the other, each as long as the mean.
+    pub directions: L,
 }
 
 /// The manifest's bytes and what follows them in a packed bundle.

@@ -56,8 +56,15 @@ fn a_bundle_with_a_broken_model_does_not_start_an_agent() {
     for model in ["empty.onnx", "not-onnx.onnx", "truncated.onnx", "unsupported-op.onnx"] {
         let onnx = fs::read(root().join("tests/models/bad").join(model)).expect("a file");
         let manifest = good.manifest();
-        let bundle =
-            Bundle::create(&manifest.model, &manifest.release, onnx, good.baseline(), good.schema(), good.golden());
+        let bundle = Bundle::create(
+            &manifest.model,
+            &manifest.release,
+            onnx,
+            good.baseline(),
+            good.schema(),
+            good.golden(),
+            None,
+        );
         let path = dir.path().join(model);
         bundle.expect("a bundle").write(&path).expect("a folder");
         let config = agent_config(dir.path(), "pump-1", 1, Some(&path), "kind = \"pumps\"");

@@ -139,6 +139,7 @@ fn a_model_that_is_not_what_its_bundle_says_never_answers() {
         good.baseline(),
         good.schema(),
         good.golden(),
+        None,
     );
     let path = dir.join("wrong.bundle");
     wrong.expect("a bundle").write(&path).expect("a folder");

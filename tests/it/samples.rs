@@ -182,3 +182,65 @@ fn a_folder_of_images_is_watched_by_what_eyes_see() {
     assert_eq!(process.wait().code(), Some(1));
     assert!(process.said().contains("is a folder of images, and the model takes none"), "{}", process.said());
 }
+
+/// A slope from dark to bright, to the right or to the left, under some noise: brightness, contrast and sharpness are the same.
+fn slope(path: &Path, random: &mut Random, to_the_right: bool) {
+    let pixel = |x: u32, _| {
+        let along = f64::from(if to_the_right { x } else { 15 - x }) - 7.5;
+        Luma([(127.5 + 8.0 * along + 8.0 * random.normal()).clamp(0.0, 255.0) as u8])
+    };
+    GrayImage::from_fn(16, 16, pixel).save(path).expect("an image");
+}
+
+#[test]
+fn the_models_own_embedding_sees_what_brightness_does_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let mut random = Random::new(5);
+    let mut folder = |name: &str, many: usize, to_the_right: bool| {
+        let folder = dir.join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        (0..many).for_each(|at| slope(&folder.join(format!("{at:04}.png")), &mut random, to_the_right));
+        folder
+    };
+    let (train, same, turned) = (folder("train", 600, true), folder("same", 300, true), folder("turned", 300, false));
+    let model = root().join("tests/models/corpus/nn-camera.onnx");
+    let create = |more: &[&str], data: &Path, out: &Path| {
+        let mut command = Command::new(crate::fleet::binary("driftline"));
+        command.args(["baselines", "create", "--window", "1s", "--window-samples", "20", "--name", "camera"]);
+        run(command.args(more).arg("--data").arg(data).arg("--model").arg(&model).arg("--out").arg(out))
+    };
+    let bundle = dir.join("camera.bundle");
+    let (code, _, said) = create(&[], &train, &bundle);
+    assert_eq!(code, 0, "{said}");
+    let watched = names(&bundle);
+    let of_embedding =
+        ["embedding.length", "embedding.1", "embedding.2", "embedding.3", "embedding.4", "embedding.rest"];
+    assert_eq!(watched[..3], ["brightness", "contrast", "sharpness"]);
+    assert_eq!(watched[3..9], of_embedding);
+
+    // Left out, taken from inside the model, or named wrongly.
+    assert_eq!(create(&["--embedding", "none"], &train, &dir.join("without.bundle")).0, 0);
+    assert!(!names(&dir.join("without.bundle")).iter().any(|name| name.starts_with("embedding")));
+    let (code, _, said) = create(&["--embedding", "no_such"], &train, &dir.join("wrong.bundle"));
+    assert!(code == 1 && said.contains("the model has no tensor no_such"), "{said}");
+
+    let collector = Collector::start(dir, None, "");
+    must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    let started = |device: &str, folder: &Path| {
+        let source = format!("kind = \"images\"\npath = {folder:?}\nrate_hz = 25.0");
+        let config = agent_config(dir, device, collector.mqtt_port, Some(&bundle), &source);
+        (agent(dir, device, &config), config)
+    };
+    let (mut process, config) = started("camera-1", &same);
+    wait_for("300 images", || (status(&config)?["samples"]["taken"].as_u64() == Some(300)).then_some(()));
+    process.terminate();
+    assert!(process.wait().success());
+    assert_eq!(collector.get("incidents")["items"].as_array().map(Vec::len), Some(0), "nothing has changed");
+
+    let (mut process, _) = started("camera-2", &turned);
+    let title = wait_for("an incident", || collector.get("incidents")["items"][0]["title"].as_str().map(str::to_owned));
+    assert!(title.starts_with("embedding."), "{title}");
+    process.terminate();
+    assert!(process.wait().success());
+}

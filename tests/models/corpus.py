@@ -497,6 +497,10 @@ def networks(out):
     inner = net.add("Relu", net.linear("x", 20, 8))
     scores = net.add("Softmax", net.linear(inner, 8, 3), axis=1)
     save(out, "nn-embedding", group, "probabilities and an embedding", net.model([20], [("embedding", inner, floats), ("probabilities", scores, floats)]), rows_of(20))
+    net = Net(22)
+    seen = net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", net.conv("x", 1, 8, [3, 3]))), axis=1)
+    scores = net.add("Softmax", net.linear(seen, 8, 3), axis=1)
+    save(out, "nn-camera", group, "CNN over 16 × 16 pixels that also gives its embedding", net.model([1, 16, 16], [("probabilities", scores, floats), ("embedding", seen, floats)]), rows_of(1, 16, 16))
 
 
 class Calibration:

@@ -44,5 +44,6 @@ pub fn bundle(release: &str, fault: bool, window_ms: u32, onnx: &[u8]) -> Bundle
     let schema = Schema { format: FORMAT, task, label: Text::whole(LABEL), window_ms, guard: None, sampled: None };
     let golden = HeapGolden { inputs: Vec::new(), outputs: Vec::new(), tolerance: 1e-3 };
     let name = |n| Name::new(n).expect("a name");
-    Bundle::create(&name("pump"), &name(release), onnx.to_vec(), &built.baseline, &schema, &golden).expect("a bundle")
+    Bundle::create(&name("pump"), &name(release), onnx.to_vec(), &built.baseline, &schema, &golden, None)
+        .expect("a bundle")
 }

@@ -44,7 +44,7 @@ pub fn agent(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> Agent {
     let built = build(&table, options).expect("a baseline");
     let schema = Schema { format: FORMAT, task, label: None, window_ms: 60_000, guard: None, sampled: None };
     let golden = HeapGolden { inputs: inputs[..1].to_vec(), outputs: outputs[..1].to_vec(), tolerance: 1.0 };
-    let bundle = Bundle::create(&name("m"), &name("v1"), b"any".to_vec(), &built.baseline, &schema, &golden);
+    let bundle = Bundle::create(&name("m"), &name("v1"), b"any".to_vec(), &built.baseline, &schema, &golden, None);
     let profile = Arc::new(Profile::of(&bundle.expect("a bundle")));
     let file = SlotFile { active: Some(profile.digest), committed: true, ..SlotFile::default() };
     Agent::new(now(0), settings(), file, Some(profile))

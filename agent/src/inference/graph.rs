@@ -199,8 +199,9 @@ fn float_output(name: &str) -> pb::ValueInfoProto {
     pb::ValueInfoProto { name: name.into(), r#type: Some(kind), ..Default::default() }
 }
 
-/// Keeps the output that is read and the nodes that lead to it: probabilities, else the first with fractions, else whole numbers.
-pub(super) fn keep_one_output(proto: &mut pb::ModelProto) -> Result<(), ModelError> {
+/// Keeps the output that is read and the nodes that lead to it: probabilities, else the first with fractions, else whole numbers. And
+/// any other tensor that is wanted beside it, which becomes the second output.
+pub(super) fn keep_outputs(proto: &mut pb::ModelProto, beside: Option<&str>) -> Result<(), ModelError> {
     let graph = proto.graph.as_mut().ok_or(ModelError::NotOnnx)?;
     let of = |kinds: &[Onnx]| {
         let kinds: Vec<i32> = kinds.iter().map(|&k| k as i32).collect();
@@ -210,7 +211,15 @@ pub(super) fn keep_one_output(proto: &mut pb::ModelProto) -> Result<(), ModelErr
     };
     let fractions = of(&[Onnx::Float, Onnx::Double]);
     let chosen = fractions.or(of(&[Onnx::Int64, Onnx::Int32, Onnx::Uint8, Onnx::Int8])).ok_or(ModelError::NoOutput)?;
-    let mut needed = BTreeSet::from([chosen.name.clone()]);
+    let known = |name: &str| graph.node.iter().any(|node| node.output.iter().any(|o| o == name));
+    if let Some(missing) = beside.filter(|name| !known(name)) {
+        return Err(ModelError::NoTensor { name: Text::<64>::cut(missing).to_string() });
+    }
+    let mut outputs = vec![chosen];
+    outputs.extend(beside.map(float_output));
+    // The embedding may be what is read.
+    outputs.dedup_by(|second, first| second.name == first.name);
+    let mut needed: BTreeSet<String> = outputs.iter().map(|output| output.name.clone()).collect();
     // Nodes are sorted topologically (ONNX IR, "Graphs"), so one pass from the end finds all that lead to the output.
     let mut kept = Vec::new();
     while let Some(node) = graph.node.pop() {
@@ -221,11 +230,21 @@ pub(super) fn keep_one_output(proto: &mut pb::ModelProto) -> Result<(), ModelErr
     }
     kept.reverse();
     graph.node = kept;
-    graph.output = vec![chosen];
+    graph.output = outputs;
     Ok(())
 }
 
-/// Name of the output that [`keep_one_output`] kept.
+/// Names of the outputs that hold fractions.
+pub(super) fn outputs_of_fractions(proto: &pb::ModelProto) -> Vec<String> {
+    let fractions = [Onnx::Float as i32, Onnx::Double as i32];
+    let outputs = proto.graph.iter().flat_map(|graph| &graph.output);
+    outputs
+        .filter(|o| tensor_type(o).is_some_and(|t| fractions.contains(&t.elem_type)))
+        .map(|o| o.name.clone())
+        .collect()
+}
+
+/// Name of the output that is read, of those that [`keep_outputs`] kept.
 pub(super) fn output_name(proto: &pb::ModelProto) -> String {
     let output = proto.graph.as_ref().and_then(|graph| graph.output.first());
     output.map_or_else(|| OUTPUT_PREFERRED.into(), |output| output.name.clone())

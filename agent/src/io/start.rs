@@ -62,6 +62,14 @@ pub enum ReleaseError {
     /// Its golden rows.
     #[error("the model does not give its golden outputs ({0})")]
     Golden(#[from] GoldenError),
+    /// The model's embedding is another one.
+    #[error("the model's embedding has {found} numbers where its bundle has {wanted}")]
+    Embedding {
+        /// What the model gives.
+        found: usize,
+        /// What the bundle says.
+        wanted: usize,
+    },
     /// Model and bundle do not belong together.
     #[error("the model gives {found} outputs where its schema has {wanted}")]
     Outputs {
@@ -83,9 +91,16 @@ pub(crate) struct Started {
 
 /// Loads a bundle's model and checks it against its golden rows.
 pub(crate) fn load(bundle: &Bundle) -> Result<Loaded, ReleaseError> {
-    let mut model = Model::load(bundle.model(), bundle.model_inputs())?;
+    let projection = bundle.projection();
+    let tensor = projection.map(|projection| projection.tensor.as_str());
+    let mut model = Model::with_embedding(bundle.model(), bundle.model_inputs(), tensor)?;
     if model.outputs() != bundle.outputs() {
         return Err(ReleaseError::Outputs { found: model.outputs(), wanted: bundle.outputs() });
+    }
+    // What it gave for zeros when it was loaded.
+    let (found, wanted) = (model.embedding().len(), projection.map_or(0, |projection| projection.mean.len()));
+    if found != wanted {
+        return Err(ReleaseError::Embedding { found, wanted });
     }
     model.check(bundle.golden())?;
     Ok((model, Arc::new(Profile::of(bundle))))

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
 use driftline_agent::derived;
 use driftline_agent::inference::{self, Model, input_width, metadata};
+use driftline_agent::projection;
 use driftline_agent::source::Wanted;
 use driftline_collector::baseline::{Built, Options, build};
 use driftline_collector::calibration;
@@ -64,6 +65,10 @@ pub struct Args {
     /// What a full pixel is for a model of images: 1 or 255
     #[arg(long, value_enum, default_value_t = FullPixel::Unit)]
     pixels: FullPixel,
+    /// The model's own embedding of a signal or an image, by the name of its output or of any tensor inside; `none` watches none
+    /// [default: an output with "embedding" in its name, where the model has one]
+    #[arg(long, value_name = "TENSOR")]
+    embedding: Option<String>,
     /// Model name [default: from the model's metadata or file name]
     #[arg(long)]
     name: Option<String>,
@@ -174,6 +179,8 @@ pub struct Recipe {
     pub truth: Truth,
     /// What a sample is, where it is not a row.
     pub sampled: Option<Sampled>,
+    /// The tensor that is the model's own embedding of a sample, where it is watched.
+    pub embedding: Option<String>,
 }
 
 /// Rows of inputs, and the class of each where it is known.
@@ -195,25 +202,32 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     let inputs = &rows.inputs;
     let meta = metadata(onnx).with_context(|| origin[0].to_owned())?;
     let width = recipe.sampled.as_ref().map_or(recipe.names.len(), derived::raw_len);
-    let mut model = Model::load(onnx, width).with_context(|| origin[0].to_owned())?;
+    let mut model =
+        Model::with_embedding(onnx, width, recipe.embedding.as_deref()).with_context(|| origin[0].to_owned())?;
     let carried = inference::class_names(onnx).with_context(|| origin[0].to_owned())?;
     let task = task(&recipe.classes, &meta, &carried, model.outputs())?;
-    let outputs = answers(&mut model, inputs);
+    let (outputs, embeddings) = answers(&mut model, inputs);
     if !inputs.is_empty() && outputs.iter().all(Vec::is_empty) {
         bail!("{} gives no finite number for any of the rows: check its weights and the columns it gets", origin[0]);
     }
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
     units.extend(recipe.units);
     // What the model takes, and what is watched of it.
+    let projection = recipe.embedding.as_deref().map(|tensor| sampled::project(tensor, &embeddings)).transpose()?;
     let (names, watched) = match &recipe.sampled {
         None => (recipe.names, None),
         Some(sampled) => {
-            let of = |raw: &Vec<f32>| {
+            let of = |(at, raw): (usize, &Vec<f32>)| {
                 let mut values = Vec::new();
                 derived::values(sampled, raw, &mut values);
+                if let Some(projection) = &projection {
+                    projection::values(projection, &embeddings[at], &mut values);
+                }
                 values
             };
-            (derived::names(sampled), Some(inputs.iter().map(of).collect::<Vec<_>>()))
+            let of_embedding = projection.iter().flat_map(projection::names);
+            let names = derived::names(sampled).into_iter().chain(of_embedding).collect();
+            (names, Some(inputs.iter().enumerate().map(of).collect::<Vec<_>>()))
         }
     };
     let units: Vec<String> = names.iter().map(|n| units.get(n).cloned().unwrap_or_default()).collect();
@@ -239,7 +253,15 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         sampled: recipe.sampled,
     };
     let golden = golden(inputs, &outputs);
-    let bundle = Bundle::create(&recipe.name, &recipe.release, onnx.to_vec(), &built.baseline, &schema, &golden)?;
+    let bundle = Bundle::create(
+        &recipe.name,
+        &recipe.release,
+        onnx.to_vec(),
+        &built.baseline,
+        &schema,
+        &golden,
+        projection.as_ref(),
+    )?;
     Ok((bundle, built))
 }
 
@@ -259,7 +281,7 @@ fn calibrate(
     };
     match &truth.held_out {
         Some((inputs, truths)) => {
-            let (outputs, truths) = (answers(model, inputs), known(truths));
+            let (outputs, truths) = (answers(model, inputs).0, known(truths));
             let rows = calibration::Rows { outputs: &outputs, truths: &truths, held_out: true };
             calibration::fit(&rows, classes.len(), notes)
         }
@@ -303,7 +325,11 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     });
     let held_out = held_out.transpose()?;
     let truth = Truth { classes, training, held_out };
-    let recipe = Recipe { names, label, sampled, ..recipe(args, &meta, truth)? };
+    let embedding = if sampled.is_some() { sampled::embedding(onnx, args.embedding.as_deref())? } else { None };
+    if sampled.is_none() && args.embedding.is_some() {
+        bail!("--embedding is for signals and images, and {} has rows: leave it out, or say --signal-hop", origin[1]);
+    }
+    let recipe = Recipe { names, label, sampled, embedding, ..recipe(args, &meta, truth)? };
     make(onnx, recipe, &table, [&origin[0], &origin[1]])
 }
 
@@ -316,7 +342,8 @@ fn of_images(onnx: &[u8], args: &Args, meta: &BTreeMap<String, String>, origin: 
     let recipe = recipe(args, meta, Truth { classes, training, held_out: None })?;
     // Files of a folder have no order in time.
     let options = Options { independent_rows: true, ..recipe.options };
-    make(onnx, Recipe { sampled: Some(sampled), options, ..recipe }, &table, origin)
+    let embedding = sampled::embedding(onnx, args.embedding.as_deref())?;
+    make(onnx, Recipe { sampled: Some(sampled), embedding, options, ..recipe }, &table, origin)
 }
 
 /// What the options and the model's metadata say, without the input.
@@ -341,6 +368,7 @@ fn recipe(args: &Args, meta: &BTreeMap<String, String>, truth: Truth) -> Result<
         },
         truth,
         sampled: None,
+        embedding: None,
     })
 }
 
@@ -409,15 +437,16 @@ fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &s
     meta.get(key).map(parse).transpose()
 }
 
-/// The model's answers; an empty row where it has none.
-fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+/// The model's answers, and its embeddings where they are read; an empty row where it has none.
+fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let progress = progress(inputs.len() as u64, "rows through the model");
     let mut out = Vec::new();
     let answer = |row: &Vec<f32>| {
         progress.inc(1);
-        model.answer(row, &mut out).values().map(<[f32]>::to_vec).unwrap_or_default()
+        let answer = model.answer(row, &mut out).values().map(<[f32]>::to_vec).unwrap_or_default();
+        (answer, model.embedding().to_vec())
     };
-    let answers = inputs.iter().map(answer).collect();
+    let answers = inputs.iter().map(answer).unzip();
     progress.finish_and_clear();
     answers
 }

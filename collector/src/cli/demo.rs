@@ -130,6 +130,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
         },
         truth: Truth { classes: CLASSES.map(str::to_owned).into(), training, held_out: None },
         sampled: None,
+        embedding: None,
     };
     Ok(make(onnx, recipe, &table, ["the demo's model", "the demo's pumps"])?.0)
 }

@@ -6,12 +6,16 @@ use super::output::progress;
 use super::table::Table;
 use anyhow::{Context, Result, bail};
 use driftline_agent::derived;
-use driftline_agent::inference::{Model, input_width};
+use driftline_agent::inference::{Model, embedding_output, input_width};
 use driftline_agent::io::images;
+use driftline_agent::projection::{DIRECTIONS_MAX, HeapProjection};
 use driftline_agent::signal::Stretch;
 use driftline_agent::source::{Chunk, Known};
+use driftline_collector::baseline::directions;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{Pixels, SAMPLE_VALUES_MAX, SIGNAL_CHANNELS_MAX, Sampled, class_index};
+use driftline_shared::manifest::{
+    FORMAT, Pixels, Projection, SAMPLE_VALUES_MAX, SIGNAL_CHANNELS_MAX, Sampled, class_index,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -158,4 +162,26 @@ pub fn images(folder: &Path, sampled: &Sampled, classes: &[String]) -> Result<(T
         );
     }
     Ok((table, truths))
+}
+
+/// The tensor that is the model's own embedding of a sample, as asked for or by its name.
+pub fn embedding(onnx: &[u8], asked: Option<&str>) -> Result<Option<String>> {
+    match asked {
+        Some("none") => Ok(None),
+        Some(tensor) => Ok(Some(tensor.to_owned())),
+        None => Ok(embedding_output(onnx)?),
+    }
+}
+
+/// What is watched of the model's own embedding, from those of the training samples.
+pub fn project(tensor: &str, embeddings: &[Vec<f32>]) -> Result<HeapProjection> {
+    let (mean, directions) = directions::fit(embeddings, DIRECTIONS_MAX);
+    if mean.is_empty() {
+        bail!(
+            "the tensor {tensor} is no finite number for any of the samples: name another with --embedding, or `none`"
+        );
+    }
+    let name =
+        Text::whole(tensor).with_context(|| format!("the name of the tensor {tensor} has more than 256 bytes"))?;
+    Ok(Projection { format: FORMAT, tensor: name, mean, directions })
 }

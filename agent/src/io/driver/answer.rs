@@ -6,6 +6,7 @@ use crate::derived;
 use crate::inference::{Model, Outputs};
 use crate::io::serving::{Answer, Asked, Unanswered};
 use crate::io::start;
+use crate::projection;
 use crate::serving::Served;
 use crate::signal::Stretch;
 use crate::source::Chunk;
@@ -100,6 +101,10 @@ impl Worker {
             let watched = match &sampled {
                 Some(sampled) => {
                     derived::values(sampled, inputs, &mut self.derived);
+                    if let Some(of) = self.agent.active().and_then(|profile| profile.projection.as_deref()) {
+                        let embedding = self.active.as_ref().map(Model::embedding).unwrap_or_default();
+                        projection::values(of, embedding, &mut self.derived);
+                    }
                     &self.derived
                 }
                 None => inputs,
