@@ -6,7 +6,9 @@ use crate::fleet::{
     status, wait_for,
 };
 use driftline_agent::inference::Model;
+use driftline_shared::random::Random;
 use driftline_tests::pump_bundle::bundle;
+use image::{GrayImage, Luma};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -272,7 +274,7 @@ fn programs_that_fail_or_flood_are_started_again() {
 }
 
 /// Publishes messages at QoS 0 with a client of a few bytes (MQTT 3.1.1).
-fn publish(port: u16, topic: &str, messages: &[&str]) {
+fn publish(port: u16, topic: &str, messages: &[&[u8]]) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker");
     stream.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01t").expect("CONNECT");
     let mut answer = [0; 4];
@@ -281,7 +283,7 @@ fn publish(port: u16, topic: &str, messages: &[&str]) {
         let mut packet = Vec::new();
         packet.extend_from_slice(&(topic.len() as u16).to_be_bytes());
         packet.extend_from_slice(topic.as_bytes());
-        packet.extend_from_slice(message.as_bytes());
+        packet.extend_from_slice(message);
         let mut frame = vec![0x30];
         let mut rest = packet.len();
         while rest >= 128 {
@@ -305,11 +307,37 @@ fn messages_on_a_topic_are_samples() {
     let two = json!([{ "temp_c": 61.0 }, { "temp_c": 62.0 }]).to_string();
     // Five megabytes are more than the agent takes: the broker keeps them to itself.
     let large = "x".repeat(5 << 20);
-    publish(port, "line/1/samples", &[&one, &large, "nonsense", &two]);
+    publish(port, "line/1/samples", &[one.as_bytes(), large.as_bytes(), b"nonsense", two.as_bytes()]);
     agent.after("the line is no JSON object");
     let config = dir.path().join("pump-1.toml");
     wait_for("all messages", || (status(&config)?["samples"]["taken"] == 4).then_some(()));
     assert_eq!(account(&mut agent), [4, 3, 1]);
+}
+
+#[test]
+fn messages_are_images_for_a_model_of_images() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let train = dir.path().join("train");
+    fs::create_dir(&train).expect("a folder");
+    let mut random = Random::new(3);
+    let mut image = |name: &str| {
+        let path = train.join(name);
+        GrayImage::from_fn(16, 16, |_, _| Luma([random.bits() as u8])).save(&path).expect("an image");
+        fs::read(path).expect("the image")
+    };
+    let files: Vec<Vec<u8>> = (0..100).map(|at| image(&format!("{at:03}.png"))).collect();
+    let bundle = baseline(dir.path(), "corpus/nn-camera.onnx", &train, &["--window", "1s"]);
+    let (_mosquitto, port) = mosquitto(dir.path());
+    let source = format!("kind = \"mqtt\"\ntopic = \"camera/+\"\nport = {port}");
+    let config = agent_config(dir.path(), "camera-1", free_port(), Some(&bundle), &source);
+    let mut agent = agent(dir.path(), "camera-1", &config);
+    agent.after("samples come from camera/+ at 127.0.0.1:");
+    // A file, its pixels, half a file, and text; then another file, which shows that all were read.
+    let raw = vec![7u8; 256];
+    publish(port, "camera/1", &[&files[0], &raw, &files[1][..90], b"no image at all", &files[2]]);
+    wait_for("all messages", || (status(&config)?["samples"]["taken"] == 5).then_some(()));
+    assert_eq!(account(&mut agent), [5, 3, 2]);
+    assert!(agent.said().contains("camera/+ is not used"), "{}", agent.said());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! or removed. One that is too large for its purpose, damaged or no image is counted and skipped.
 
 use super::source::{Player, log_malformed};
+use crate::derived::raw_len;
 use crate::source::{Chunk, Known, RowError, SourceError};
 use driftline_shared::manifest::{Pixels, Sampled};
 use driftline_shared::units::hash;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Largest file.
-const FILE_BYTES_MAX: u64 = 32 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 32 << 20;
 /// Most pixels along a side, and most bytes of pixels: what a file of a few bytes may claim.
 const SIDE_MAX: u32 = 16_384;
 const PIXEL_BYTES_MAX: u64 = 64 << 20;
@@ -54,13 +55,31 @@ pub fn decode(bytes: &[u8], sampled: &Sampled) -> Result<Vec<f32>, String> {
         image.resize_exact(*width, *height, FilterType::Triangle)
     };
     let bytes = if *channels == 3 { image.to_rgb8().into_raw() } else { image.to_luma8().into_raw() };
-    let scale = if *pixels == Pixels::Unit { 255.0 } else { 1.0 };
+    Ok(arrange(&bytes, *channels, *planar, *pixels))
+}
+
+/// The same, or the pixels themselves: bytes, row by row, the channels of a pixel together, exactly as many as the model takes.
+pub fn decode_or_raw(bytes: &[u8], sampled: &Sampled) -> Result<Vec<f32>, String> {
+    match sampled {
+        Sampled::Image { channels, planar, pixels, .. }
+            if bytes.len() == raw_len(sampled) && image::guess_format(bytes).is_err() =>
+        {
+            Ok(arrange(bytes, *channels, *planar, *pixels))
+        }
+        _ => decode(bytes, sampled),
+    }
+}
+
+/// Bytes of pixels, row by row, as a model takes them.
+fn arrange(bytes: &[u8], channels: u8, planar: bool, pixels: Pixels) -> Vec<f32> {
+    let scale = if pixels == Pixels::Unit { 255.0 } else { 1.0 };
     let value = |byte: &u8| f32::from(*byte) / scale;
-    Ok(if *planar {
-        (0..usize::from(*channels)).flat_map(|c| bytes.iter().skip(c).step_by((*channels).into()).map(value)).collect()
+    let many = usize::from(channels);
+    if planar {
+        (0..many).flat_map(|c| bytes.iter().skip(c).step_by(many).map(value)).collect()
     } else {
         bytes.iter().map(value).collect()
-    })
+    }
 }
 
 /// Image files of a folder in the order of their names.
@@ -149,6 +168,12 @@ mod tests {
         assert_eq!(found, [[1.0; 8], [0.2; 8], [0.0; 8]].concat());
         let found = pixels(&red, &sampled(3, false, Pixels::Byte)).unwrap();
         assert_eq!(found, [255.0, 51.0, 0.0].repeat(8));
+        let raw = [10, 20, 30, 40, 50, 60, 70, 80].map(|v| [v, v + 1, v + 2]).concat();
+        let found = decode_or_raw(&raw, &sampled(3, true, Pixels::Byte)).unwrap();
+        assert_eq!((found.len(), &found[..3], &found[8..10]), (24, &[10.0, 20.0, 30.0][..], &[11.0, 21.0][..]));
+        assert!(decode_or_raw(&raw[1..], &sampled(3, true, Pixels::Byte)).is_err());
+        let file = std::fs::read(&red).unwrap();
+        assert_eq!(decode_or_raw(&file, &sampled(1, false, Pixels::Byte)).unwrap().len(), 8);
         let large = dir.path().join("large.jpg");
         GrayImage::from_pixel(400, 300, Luma([200])).save(&large).unwrap();
         let found = pixels(&large, &sampled(1, true, Pixels::Byte)).unwrap();

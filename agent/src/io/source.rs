@@ -98,7 +98,7 @@ pub fn start(
 ) -> std::io::Result<Feed> {
     let waiting = match config.kind {
         SourceKind::Http { .. } => serving::REQUESTS_MAX,
-        SourceKind::Mqtt { .. } => topic::MESSAGES_MAX,
+        SourceKind::Mqtt { .. } => topic::waiting(&wanted),
         _ => CHUNKS + 1,
     };
     let (full_tx, full) = mpsc::channel(waiting);

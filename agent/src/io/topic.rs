@@ -1,9 +1,12 @@
-//! Samples from a topic of a broker on the device or nearby: each message is a JSON object, or a list of them.
+//! Samples from a topic of a broker on the device or nearby: each message is a JSON object, or a list of them; for a model of images it is
+//! an image.
 //!
 //! A message that finds the model too far behind is dropped and counted as late: a broker that had to wait would end the connection. The connection is made again for as long as the agent runs.
 
+use super::images;
 use super::source::{Fed, log_malformed};
-use crate::source::{Chunk, RowError, Wanted, members};
+use crate::source::{Chunk, Known, RowError, Wanted, members};
+use driftline_shared::manifest::Sampled;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
@@ -15,10 +18,20 @@ use tokio::sync::mpsc;
 const MESSAGE_BYTES_MAX: u32 = 1 << 20;
 /// Most samples of a message.
 const MESSAGE_SAMPLES_MAX: usize = 1024;
-/// Messages that wait for the model.
-pub(super) const MESSAGES_MAX: usize = 64;
+/// Messages that wait for the model; images are large.
+const MESSAGES_MAX: usize = 64;
+const IMAGES_MAX: usize = 4;
 /// Pause before the connection is tried again.
 const RECONNECT: Duration = Duration::from_secs(2);
+
+/// How many messages wait for the model.
+pub(super) fn waiting(wanted: &Wanted) -> usize {
+    if image_of(wanted).is_some() { IMAGES_MAX } else { MESSAGES_MAX }
+}
+
+fn image_of(wanted: &Wanted) -> Option<&Sampled> {
+    wanted.sampled.as_ref().filter(|sampled| matches!(sampled, Sampled::Image { .. }))
+}
 
 /// Listens until `full` is closed.
 pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, full: &mpsc::Sender<Fed>) {
@@ -29,7 +42,8 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
         let client_id = format!("driftline-source-{:016x}", getrandom::u64().unwrap_or_default());
         let mut options = MqttOptions::new(client_id, host, port);
         options.set_keep_alive(Duration::from_secs(30));
-        options.set_max_packet_size(Some(MESSAGE_BYTES_MAX));
+        let largest = if image_of(wanted).is_some() { images::FILE_BYTES_MAX as u32 } else { MESSAGE_BYTES_MAX };
+        options.set_max_packet_size(Some(largest));
         let (client, mut broker) = AsyncClient::new(options, 8);
         if client.subscribe(topic, QoS::AtLeastOnce).await.is_err() {
             return;
@@ -41,7 +55,16 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
             };
             match event {
                 Ok(Event::Incoming(Packet::Publish(message))) => {
-                    let chunk = read(&message.payload, wanted, &mut malformed);
+                    let chunk = match image_of(wanted).cloned() {
+                        Some(image) => {
+                            // Decoding takes a processor for a while.
+                            let payload = message.payload;
+                            let decoded = tokio::task::spawn_blocking(move || images::decode_or_raw(&payload, &image));
+                            let pixels = decoded.await.unwrap_or_else(|_| Err("its decoder broke off".into()));
+                            picture(pixels, topic, &mut malformed)
+                        }
+                        None => read(&message.payload, wanted, &mut malformed),
+                    };
                     let rows = (chunk.rows.len() + chunk.malformed as usize) as u32;
                     if full.try_send(Fed::Chunk(chunk)).is_err() {
                         tracing::debug!("{rows} samples of {topic} are dropped: the model is behind");
@@ -64,6 +87,18 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
             tracing::warn!("no samples come from {host}:{port}: {why}; it is tried again");
         }
         tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// The sample of a message that is an image.
+fn picture(pixels: Result<Vec<f32>, String>, topic: &str, malformed: &mut u64) -> Chunk {
+    match pixels {
+        Ok(values) => Chunk { values, rows: vec![Known::default()], ..Chunk::default() },
+        Err(reason) => {
+            *malformed += 1;
+            log_malformed(*malformed, *malformed, &RowError::Image { path: topic.into(), reason });
+            Chunk { malformed: 1, ..Chunk::default() }
+        }
     }
 }
 
