@@ -5,7 +5,7 @@
 //! comes late, [`evidence`] keeps raw samples where that is wanted, [`spool`] keeps
 //! closed windows until the collector has stored them, [`uplink`] decides what to send when, [`fetch`] and [`slot`]
 //! bring new releases in, and [`agent`] is the state machine of all that. Only [`io`] touches clock, disk and network.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod agent;
 pub mod bundle;

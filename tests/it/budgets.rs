@@ -1,7 +1,7 @@
 //! What an agent may cost. `tests/run budgets` measures the build for devices, which `DRIFTLINE_AGENT` names. Every other run holds what the
 //! build for tests keeps too: processor time, and memory that is no code.
 
-use crate::fleet::{Process, agent_config, baseline, binary, free_port, must, root, status, wait_for};
+use crate::fleet::{Collector, Process, agent_config, baseline, binary, free_port, must, root, status, wait_for};
 use serde_json::json;
 use std::fmt::Write;
 use std::fs;
@@ -13,9 +13,8 @@ const BINARY_BYTES_MAX: u64 = 16 << 20;
 /// Of one core, at 100 samples of 20 features a second.
 const CPU_PERCENT_MAX: f64 = 2.0;
 const START_MS_MAX: u128 = 300;
-/// Above the model's own size: all of it, and what is no code that the system can drop and read again. 12 MiB of all was asked for and is not
-/// reached (ARCHITECTURE.md).
-const MEMORY_BYTES_MAX: u64 = 17 << 20;
+/// Above the model's own size: all of it, and what is no code that the system can drop and read again.
+const MEMORY_BYTES_MAX: u64 = 12 << 20;
 const OWN_MEMORY_BYTES_MAX: u64 = 6 << 20;
 
 /// A bundle of a model with inputs `c0`, `c1` … from a table of normal readings, and the table.
@@ -83,9 +82,13 @@ fn an_agent_keeps_its_budgets() {
 
     let (gas, table) = made(dir, "gas-v1.onnx", 128);
     let source = format!("kind = \"csv\"\npath = {table:?}\nrate_hz = 100.0\nloop = true");
-    let config = agent_config(dir, "gas", free_port(), Some(&gas), &source);
+    let collector = Collector::start(dir, None, "");
+    must(&mut collector.cli(&["models", "add", gas.to_str().expect("a path")]));
+    let config = agent_config(dir, "gas", collector.mqtt_port, Some(&gas), &source);
     let process = start(&program, dir, &config);
-    taken(&config, 1_500);
+    taken(&config, 2_500);
+    let acknowledged = || status(&config)?["windows"]["acknowledged"].as_u64().filter(|windows| *windows > 0);
+    wait_for("windows on their way", acknowledged);
     let model = fs::metadata(root().join("tests/models/gas-v1.onnx")).expect("the model").len();
     let (above, own) = (resident(&process, "VmRSS:").saturating_sub(model), resident(&process, "RssAnon:"));
     let mib = |bytes: u64| bytes as f64 / 1048576.0;

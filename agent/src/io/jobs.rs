@@ -85,5 +85,7 @@ fn stage(disk: &Disk, trial: &Trial, digest: Digest, from: StageFrom) -> Result<
         StageFrom::Stored => disk.load(digest)?,
     };
     trial.of(&disk.release_dir(digest)).map_err(ReleaseError::Trial)?;
-    load(&bundle)
+    let loaded = load(&bundle);
+    trial.loaded();
+    loaded
 }

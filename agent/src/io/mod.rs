@@ -27,3 +27,4 @@ pub mod status;
 pub(crate) mod tls;
 pub(crate) mod topic;
 pub mod trial;
+pub(crate) mod trim;

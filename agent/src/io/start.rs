@@ -142,6 +142,7 @@ pub(crate) fn prepare(config: &Config, trial: &Trial) -> Result<Started, StartEr
         let loaded = disk.load(digest).map_err(ReleaseError::from).and_then(|bundle| load(&bundle));
         loaded.inspect_err(|e| tracing::warn!("release {digest} cannot be fallen back to: {e}")).ok()
     });
+    trial.loaded();
     disk.persist(&file)?;
     disk.tidy(&file.kept().collect::<Vec<_>>());
     Ok(Started { disk, file, active, before })

@@ -1,7 +1,7 @@
 //! A new release is loaded and checked in a process of its own first, with limits of memory, processor time and time: a model made to
 //! exhaust them, or to crash what runs it, ends that process and not the agent.
 
-use super::start;
+use super::{start, trim};
 use crate::bundle::Bundle;
 use driftline_shared::list::Text;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -30,6 +30,13 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Models have been loaded: an agent with a process of its own needs no more of its code than answering takes.
+    pub(crate) fn loaded(&self) {
+        if self.program.is_some() {
+            trim::code();
+        }
+    }
+
     /// Tries the bundle in a directory; the sentence says why it must not be loaded.
     pub(crate) fn of(&self, dir: &Path) -> Result<(), String> {
         let Some(program) = &self.program else { return Ok(()) };
