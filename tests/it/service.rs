@@ -291,6 +291,12 @@ fn the_collectors_own_broker_speaks_tls_and_knows_devices_by_their_certificates(
     wait_for("acknowledged windows", || (status(&config)?["windows"]["acknowledged"].as_u64() > Some(0)).then_some(()));
     process.terminate();
     assert!(process.wait().success());
+    // Renewed certificates, of another authority even, are the ones that count from now on.
+    certificates(dir, &["broker", "pump-1"]);
+    let mut process = agent(dir, "pump-1", &config);
+    process.after("connected to 127.0.0.1:");
+    process.terminate();
+    assert!(process.wait().success());
     // Without a certificate of its own a device is not let in, nor with that of another one, nor without TLS.
     let pump_1 = format!("ca_file = {ca:?}\ncert_file = {:?}\nkey_file = {:?}", file("pump-1.pem"), file("pump-1.key"));
     for (device, keys) in [("pump-2", format!("ca_file = {ca:?}")), ("pump-3", String::new()), ("pump-4", pump_1)] {
@@ -299,6 +305,10 @@ fn the_collectors_own_broker_speaks_tls_and_knows_devices_by_their_certificates(
     }
     let why = collector.after("a client that calls itself pump-4 is turned away: ");
     assert!(why.contains("the certificate does not name this device"), "{why}");
+    let metrics = ureq::get(format!("{url}/metrics")).call().expect("an answer").body_mut().read_to_string();
+    let metrics = metrics.expect("text");
+    let turned_away = metrics.lines().find_map(|line| line.strip_prefix("driftline_clients_turned_away_total "));
+    assert!(turned_away.and_then(|n| n.parse::<u64>().ok()) >= Some(3), "{metrics}");
     let devices: Value =
         ureq::get(format!("{url}/api/v1/devices")).call().expect("an answer").body_mut().read_json().expect("JSON");
     assert_eq!(devices["items"].as_array().map(Vec::len), Some(1), "{devices}");

@@ -8,6 +8,7 @@
 
 use super::tls::{Front, Guests};
 use super::transport::{Incoming, Outgoing};
+use super::turned_away::TurnedAway;
 use crate::config::BrokerTls;
 use bytes::Bytes;
 use driftline_shared::units::Name;
@@ -58,6 +59,8 @@ pub struct Config {
     pub tls: Option<BrokerTls>,
     /// The fleet whose topics there are.
     pub fleet: Name,
+    /// Where clients are counted that are not let in.
+    pub turned_away: TurnedAway,
 }
 
 /// Why the broker does not run.
@@ -93,7 +96,12 @@ pub async fn run(
     let hook = Arc::new(Hook { incoming, wills });
     let guests = config.tls.is_some().then(Guests::default);
     let host = HostTopic(&config.fleet).to_string();
-    let rights = Arc::new(Rights { host, fleet: config.fleet.clone(), guests: guests.clone() });
+    let rights = Arc::new(Rights {
+        host,
+        fleet: config.fleet.clone(),
+        guests: guests.clone(),
+        turned_away: config.turned_away.clone(),
+    });
     let bind = |reason: String| BrokerError::Bind { listen: config.listen, reason };
     let at = if guests.is_some() { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) } else { config.listen };
     let broker = MqttBroker::with_config(limits(at, hook)).await.map_err(|e| bind(e.to_string()))?;
@@ -105,7 +113,8 @@ pub async fn run(
     if let (Some(files), Some(guests)) = (config.tls, guests) {
         let listener = TcpListener::bind(config.listen).await.map_err(|e| bind(e.to_string()))?;
         let inner = std::mem::replace(&mut address, listener.local_addr().unwrap_or(config.listen));
-        front.spawn(Front::new(listener, files, inner, guests, CLIENTS_MAX).map_err(BrokerError::Tls)?.run());
+        let front_door = Front::new(listener, files, inner, guests, config.turned_away, CLIENTS_MAX);
+        front.spawn(front_door.map_err(BrokerError::Tls)?.run());
     }
     let mut running = tokio::spawn(async move { broker.run().await });
     let _ = bound.send(address);
@@ -168,6 +177,7 @@ struct Rights {
     host: String,
     /// Who is who, where TLS says it.
     guests: Option<Guests>,
+    turned_away: TurnedAway,
 }
 
 impl Rights {
@@ -197,18 +207,24 @@ impl AuthProvider for Rights {
         from: SocketAddr,
     ) -> Later<'a, mqtt5::Result<AuthResult>> {
         let will_allowed = connect.will.as_ref().is_none_or(|will| self.may_publish(&connect.client_id, &will.topic));
-        let result = if Name::new(&connect.client_id).is_err() {
-            AuthResult::fail_with_reason(
-                ReasonCode::ClientIdentifierNotValid,
-                "the client id is a device name: A-Z a-z 0-9 . _ -",
-            )
+        // A name that is none is not repeated: it may be anything.
+        let (refused, client) = if Name::new(&connect.client_id).is_err() {
+            let why = "the client id is a device name: A-Z a-z 0-9 . _ -";
+            (Some((ReasonCode::ClientIdentifierNotValid, why)), format!("a client at {from}"))
         } else if let Some(Err(why)) = self.guests.as_ref().map(|guests| guests.allow(from, &connect.client_id)) {
-            tracing::warn!("a client that calls itself {} is turned away: {why}", connect.client_id);
-            AuthResult::fail_with_reason(ReasonCode::NotAuthorized, why)
+            (Some((ReasonCode::NotAuthorized, why)), format!("a client that calls itself {}", connect.client_id))
         } else if !will_allowed {
-            AuthResult::fail_with_reason(ReasonCode::NotAuthorized, "a device's last will goes to its own topics")
+            let why = "a device's last will goes to its own topics";
+            (Some((ReasonCode::NotAuthorized, why)), connect.client_id.clone())
         } else {
-            AuthResult::success()
+            (None, String::new())
+        };
+        let result = match refused {
+            Some((code, why)) => {
+                self.turned_away.add(&client, &why);
+                AuthResult::fail_with_reason(code, why)
+            }
+            None => AuthResult::success(),
         };
         Box::pin(async move { Ok(result) })
     }

@@ -7,6 +7,7 @@
 use super::live::{Change, Hub};
 use super::store::{Store, StoreError};
 use super::transport::{Incoming, Outgoing};
+use super::turned_away::TurnedAway;
 use crate::collector::{Collector, Command, Output, Refused, Settings, Topic};
 use crate::explain::Lang;
 use crate::view;
@@ -81,6 +82,7 @@ pub struct Driver {
     outgoing: mpsc::Sender<Outgoing>,
     waiting: VecDeque<Outgoing>,
     views: BTreeMap<(Topic, Lang), (Instant, Arc<str>)>,
+    turned_away: TurnedAway,
     #[cfg(feature = "influxdb")]
     influx: Option<super::influx::Sink>,
 }
@@ -92,6 +94,7 @@ impl Driver {
         mut store: Store,
         hub: Arc<Hub>,
         outgoing: mpsc::Sender<Outgoing>,
+        turned_away: TurnedAway,
     ) -> Result<Self, StoreError> {
         let epoch = store.next_epoch()?;
         let core = Collector::new(settings.clone(), store.load(epoch)?);
@@ -105,6 +108,7 @@ impl Driver {
             outgoing,
             waiting: VecDeque::new(),
             views: BTreeMap::new(),
+            turned_away,
             #[cfg(feature = "influxdb")]
             influx: None,
         })
@@ -179,7 +183,7 @@ impl Driver {
                 let _ = reply.send(view::health(&self.core));
             }
             Some(Ask::Metrics(reply)) => {
-                let text = metrics(&self.core, &self.hub) + &self.export_metrics();
+                let text = metrics(&self.core, &self.hub, self.turned_away.count()) + &self.export_metrics();
                 let _ = reply.send(text);
             }
             None => {}
@@ -277,7 +281,7 @@ impl Driver {
 }
 
 /// The counters as Prometheus reads them.
-fn metrics(core: &Collector, hub: &Hub) -> String {
+fn metrics(core: &Collector, hub: &Hub, turned_away: u64) -> String {
     let c = core.counters();
     let mut text = String::new();
     let mut counter = |name: &str, help: &str, value: u64| {
@@ -291,6 +295,7 @@ fn metrics(core: &Collector, hub: &Hub) -> String {
     counter("frames_corrupt_total", "Frames among them that were damaged on a device's disk.", c.frames_corrupt);
     counter("frames_merged_total", "Frames that devices without room merged into wider ones.", c.frames_merged);
     counter("windows_total", "Windows merged.", c.windows);
+    counter("clients_turned_away_total", "Clients that the broker did not let in.", turned_away);
     text += "# HELP driftline_refused_total Frames, windows and messages refused, by reason.\n# TYPE driftline_refused_total counter\n";
     for (reason, n) in &c.refused {
         text += &format!("driftline_refused_total{{reason=\"{}\"}} {n}\n", reason.as_str());

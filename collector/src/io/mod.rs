@@ -13,5 +13,6 @@ pub mod serve;
 pub mod store;
 mod tls;
 pub mod transport;
+mod turned_away;
 
 pub use serve::{Ready, serve};

@@ -5,6 +5,7 @@ use super::http::{self, Api};
 use super::live::Hub;
 use super::store::{Store, StoreError};
 use super::transport::{INCOMING_MAX, OUTGOING_MAX};
+use super::turned_away::TurnedAway;
 use super::{broker, mqtt};
 use crate::config::{Config, Mqtt};
 use driftline_shared::wire::messages::Host;
@@ -86,7 +87,8 @@ pub async fn serve(
     let (asks, questions) = mpsc::channel(ASKS_MAX);
     let epoch = getrandom::u32().unwrap_or_default();
     let hub = Arc::new(Hub::new(format!("{epoch:08x}")));
-    let driver = Driver::new(config.settings.clone(), store, Arc::clone(&hub), outgoing)?;
+    let turned_away = TurnedAway::default();
+    let driver = Driver::new(config.settings.clone(), store, Arc::clone(&hub), outgoing, turned_away.clone())?;
     #[cfg(feature = "influxdb")]
     let driver = match &config.influxdb {
         Some(influx) => {
@@ -101,7 +103,7 @@ pub async fn serve(
     let (mut broker, mqtt_address) = match &config.mqtt {
         Mqtt::Embedded { listen, tls } => {
             let (bound, address) = oneshot::channel();
-            let settings = broker::Config { listen: *listen, tls: tls.clone(), fleet };
+            let settings = broker::Config { listen: *listen, tls: tls.clone(), fleet, turned_away };
             // The broker ends when the driver has said its last word and dropped its sender.
             let task = tokio::spawn(broker::run(settings, incoming, to_broker, bound, std::future::pending()));
             match address.await {

@@ -2,9 +2,10 @@
 //!
 //! mqtt5 speaks TLS but does not say whose certificate it was shown. So TLS ends here, and the broker listens on loopback alone: of a
 //! connection that comes from here it is known, by the port it comes from, which devices its certificate names, and any other is turned
-//! away. A certificate names its devices as DNS subject alternative names. The files are read anew once a minute, so that renewed
+//! away. A certificate names its devices as DNS subject alternative names. Files that were written anew are read anew, so that renewed
 //! certificates need no restart.
 
+use super::turned_away::TurnedAway;
 use crate::config::BrokerTls;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,17 +15,15 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 /// A client gets so long for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Certificates are no older than this.
-const RENEW: Duration = Duration::from_secs(60);
 /// Pause after a connection could not be accepted, mostly for want of file handles.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 /// Most devices that one certificate may name.
@@ -64,12 +63,17 @@ pub(super) struct Front {
     listener: TcpListener,
     files: BrokerTls,
     acceptor: TlsAcceptor,
-    read_at: Instant,
+    /// When the files were last written, as far as they have been read.
+    written: Written,
     guests: Guests,
+    turned_away: TurnedAway,
     /// The broker itself.
     inner: SocketAddr,
     room: Arc<Semaphore>,
 }
+
+/// When certificate, key and authority were written.
+type Written = [Option<SystemTime>; 3];
 
 impl Front {
     /// Stands before the broker at `inner`, for so many clients at a time.
@@ -78,11 +82,12 @@ impl Front {
         files: BrokerTls,
         inner: SocketAddr,
         guests: Guests,
+        turned_away: TurnedAway,
         clients_max: usize,
     ) -> Result<Self, String> {
-        let acceptor = acceptor(&files)?;
+        let (written, acceptor) = (written(&files), acceptor(&files)?);
         let room = Arc::new(Semaphore::new(clients_max));
-        Ok(Self { listener, files, acceptor, read_at: Instant::now(), guests, inner, room })
+        Ok(Self { listener, files, acceptor, written, guests, turned_away, inner, room })
     }
 
     /// Lets clients in, for ever.
@@ -97,12 +102,16 @@ impl Front {
                 }
             };
             // One too many is closed at once; devices come again.
-            let Ok(place) = self.room.clone().try_acquire_owned() else { continue };
+            let Ok(place) = self.room.clone().try_acquire_owned() else {
+                self.turned_away.add(&from, &"the broker has no room for more clients");
+                continue;
+            };
             self.renew();
             let (acceptor, guests, inner) = (self.acceptor.clone(), self.guests.clone(), self.inner);
+            let turned_away = self.turned_away.clone();
             tokio::spawn(async move {
                 if let Err(why) = serve(client, &acceptor, &guests, inner).await {
-                    tracing::warn!("{from} is turned away: {why}");
+                    turned_away.add(&from, &why);
                 }
                 drop(place);
             });
@@ -110,12 +119,16 @@ impl Front {
     }
 
     fn renew(&mut self) {
-        if self.read_at.elapsed() < RENEW {
+        let written = written(&self.files);
+        if written == self.written {
             return;
         }
-        self.read_at = Instant::now();
+        self.written = written;
         match acceptor(&self.files) {
-            Ok(acceptor) => self.acceptor = acceptor,
+            Ok(acceptor) => {
+                tracing::info!("the broker's certificates were renewed");
+                self.acceptor = acceptor;
+            }
             Err(why) => tracing::warn!("the broker goes on with the certificates it had: {why}"),
         }
     }
@@ -192,6 +205,11 @@ fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
         );
     }
     Ok(names)
+}
+
+fn written(files: &BrokerTls) -> Written {
+    let of = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    [of(&files.cert_file), of(&files.key_file), files.ca_file.as_deref().and_then(of)]
 }
 
 fn acceptor(files: &BrokerTls) -> Result<TlsAcceptor, String> {
