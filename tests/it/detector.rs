@@ -57,6 +57,27 @@ fn nothing_changes_nothing_is_said() {
     assert_eq!(null_alarms(0.0, 1_000, 40, 500, 1e5), 0, "a short baseline");
 }
 
+#[test]
+fn one_wild_window_at_the_start_is_not_taken_for_the_streams_own_level() {
+    let mut feature = features(1, 6_000).remove(0);
+    // Devices that differ a good deal, so that much is believed of what a stream shows.
+    feature.omega = Some(0.2);
+    let features = [feature];
+    let mut rng = Random::new(11);
+    let mut stream = Stream::new(&features[0], 4);
+    let mut alarms = 0;
+    for slot in 0..300 {
+        let spread = match slot {
+            0 => 1.4,
+            1 => 0.85,
+            _ => 1.0,
+        };
+        let window = window(&features, &mut rng, N, |_, z| spread * z);
+        alarms += usize::from(stream.step(&window.sketches[0], slot, 1e6).raised.is_some());
+    }
+    assert_eq!(alarms, 0);
+}
+
 /// Windows until the alarm after the change, over seeds; and what it was called.
 fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
     let mut found: Vec<(u64, Family)> = (0..seeds)

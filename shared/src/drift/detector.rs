@@ -28,7 +28,10 @@ const LANES: usize = 8;
 const LEVELS_MAX: usize = GROUP;
 /// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
 pub const OWN_WINDOWS: u32 = 200;
-/// The own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
+/// The own level counts from so many windows on: learned from one, it would follow that window's noise, and healthy windows would then look
+/// changed for ever. These are learned from whatever they show.
+const OWN_WINDOWS_MIN: u32 = 5;
+/// Later the own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
 const LEARN_BELOW: f64 = 3.0;
 
 /// What a detector alarms about.
@@ -161,7 +164,7 @@ impl Detector {
 
     /// Readings from which the stream's own level was learned: what the next design is made for.
     pub fn own_readings(&self) -> f64 {
-        self.own.n
+        if self.own.windows < OWN_WINDOWS_MIN { 0.0 } else { self.own.n }
     }
 
     /// Takes in one window and judges it. `threshold` is the average run length in windows that is promised to this stream.
@@ -191,7 +194,8 @@ impl Detector {
         } else {
             step.cleared = self.let_go(design, window);
         }
-        if self.latch.is_none() && *held < LEARN_BELOW && self.own.windows < OWN_WINDOWS {
+        let calm = *held < LEARN_BELOW || self.own.windows < OWN_WINDOWS_MIN;
+        if self.latch.is_none() && calm && self.own.windows < OWN_WINDOWS {
             self.learn(design, window);
         }
         step
@@ -200,7 +204,7 @@ impl Detector {
     /// A family's comparison less the stream's own level; `at` is its frame's place.
     fn less_own(&self, at: usize, frame: &Frame, compared: Compared) -> Compared {
         let known = self.own.sums.get(at).filter(|_| frame.family.has_level());
-        let level = known.map_or(0.0, |sum| frame.own_level(self.own.n, *sum));
+        let level = known.map_or(0.0, |sum| frame.own_level(self.own_readings(), *sum));
         let Compared { n, sum, rise, fall } = compared;
         Compared { n, sum: sum - n * level, rise: rise - n * level, fall: fall - n * level }
     }
