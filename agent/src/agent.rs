@@ -65,7 +65,7 @@ impl Agent {
         let commands_topic = topic(Leaf::Commands);
         let labels_topic = topic(Leaf::Labels);
         let memory = Memory::new(settings.labels_samples_max);
-        let evidence = Ring::new(settings.evidence);
+        let evidence = Ring::new(settings.evidence, file.samples_given);
         let host_topic = HostTopic(&settings.fleet).to_string();
         let spool = Spool::new(settings.stream, settings.room).with_drain(settings.drain);
         let watch = active.as_ref().and_then(|p| p.watch.clone());
@@ -126,7 +126,10 @@ impl Agent {
             Input::LinkDown => self.uplink.down(),
             Input::Message { topic, payload } => self.message(topic, payload),
             Input::Staged { digest, result } => self.slots.staged(digest, result),
-            Input::Persisted { number, result } => self.slots.persisted(number, result),
+            Input::Persisted { number, result } => {
+                self.evidence.written(number, result.is_ok());
+                self.slots.persisted(number, result);
+            }
             Input::Flush => {
                 self.finish_window();
                 self.spool.commit();
@@ -333,7 +336,9 @@ impl Agent {
             ToDevice::Desired { generation, manifest } => self.slots.desired(generation, &manifest),
             ToDevice::Evidence(request) => {
                 let release = self.slots.active().map(|p| p.release);
-                self.evidence.ask(self.now, release, &request);
+                if let Some(given) = self.evidence.ask(self.now, release, &request) {
+                    self.evidence.hold(self.slots.gave(given));
+                }
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! asks, and never more than the configuration allows.
 //!
 //! Nothing is kept by default. What was given out for a request is given again when it is asked again (a link may break), without
-//! counting anew. Another release empties the ring: its answers would be of another kind.
+//! counting anew. What leaves is counted on the disk first, so that a restart does not make the day begin with nothing given. Another release empties the ring: its answers would be of another kind.
 
 use crate::agent::Sample;
 use driftline_shared::list::{List, Text};
@@ -53,12 +53,30 @@ pub struct Ring {
     last: Option<(u64, Vec<Box<Evidence>>)>,
     /// Parts of it that are on their way already.
     sent: usize,
+    /// The write that has to be on the disk before anything leaves.
+    held: Option<u64>,
 }
 
 impl Ring {
-    /// An empty ring.
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, kept: VecDeque::new(), day: (MonoMs(0), 0), given: 0, last: None, sent: 0 }
+    /// An empty ring; so many samples were given out within the day of the last start.
+    pub fn new(policy: Policy, given: u32) -> Self {
+        Self { policy, kept: VecDeque::new(), day: (MonoMs(0), given), given: 0, last: None, sent: 0, held: None }
+    }
+
+    /// Nothing leaves until this write is on the disk.
+    pub fn hold(&mut self, write: u64) {
+        self.held = Some(write);
+    }
+
+    /// A write is on the disk, or is not: then the answer is dropped, and the samples stay counted as given.
+    pub fn written(&mut self, write: u64, is_written: bool) {
+        if self.held != Some(write) {
+            return;
+        }
+        self.held = None;
+        if !is_written {
+            self.last = None;
+        }
     }
 
     /// Keeps a sample, where samples are kept. Memory of the oldest one is used again.
@@ -84,16 +102,17 @@ impl Ring {
         [self.kept.len() as u64, self.given]
     }
 
-    /// Somebody asks for samples.
-    pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) {
+    /// Somebody asks for samples. How many have been given out within this day, where that is more than before.
+    pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) -> Option<u32> {
         if let Some((_, parts)) = self.last.as_ref().filter(|(known, _)| *known == request.request) {
             // Asked again: from the beginning, but not before all of it had its turn.
             if self.sent >= parts.len() {
                 self.sent = 0;
             }
-            return;
+            return None;
         }
         self.sent = 0;
+        let before = self.given;
         let parts = match self.pick(now, request) {
             Ok(rows) => {
                 self.day.1 += rows.len() as u32;
@@ -112,11 +131,12 @@ impl Ring {
             }
         };
         self.last = Some((request.request, parts));
+        (self.given > before).then_some(self.day.1)
     }
 
     /// The next part to send.
     pub fn next_part(&mut self) -> Option<&Evidence> {
-        let (_, parts) = self.last.as_ref()?;
+        let (_, parts) = self.last.as_ref().filter(|_| self.held.is_none())?;
         let part = parts.get(self.sent)?;
         self.sent += 1;
         Some(part)
@@ -124,7 +144,7 @@ impl Ring {
 
     /// Whether [`Ring::next_part`] has something.
     pub fn is_due(&self) -> bool {
-        self.last.as_ref().is_some_and(|(_, parts)| self.sent < parts.len())
+        self.held.is_none() && self.last.as_ref().is_some_and(|(_, parts)| self.sent < parts.len())
     }
 
     /// The newest of the samples that are asked for, oldest first.
@@ -164,7 +184,7 @@ mod tests {
     const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_795_000_000_000) };
 
     fn filled(samples: u32, per_day: u32, many: u64) -> Ring {
-        let mut ring = Ring::new(Policy { samples, per_day });
+        let mut ring = Ring::new(Policy { samples, per_day }, 0);
         for at in 0..many {
             let (inputs, outputs) = ([at as f32, 0.5], [0.25, 0.75]);
             let outputs = Outputs::Values(&outputs);
@@ -203,6 +223,29 @@ mod tests {
         assert_eq!(ring.counts(), [50, 61]);
         ring.clear();
         assert!(asked(&mut ring, tomorrow, 6, 5, 0).is_err());
+    }
+
+    #[test]
+    fn what_leaves_is_on_the_disk_first_and_counts_after_a_restart() {
+        let mut ring = filled(50, 60, 80);
+        let request = |request| EvidenceRequest { request, samples: 40, from: WallMs(0), to: WallMs(u64::MAX) };
+        assert_eq!(ring.ask(NOW, None, &request(1)), Some(40));
+        ring.hold(7);
+        assert!(!ring.is_due() && ring.next_part().is_none(), "the count is not written yet");
+        ring.written(6, true);
+        assert!(!ring.is_due());
+        ring.written(7, true);
+        assert!(ring.is_due() && ring.next_part().is_some());
+        assert_eq!(ring.ask(NOW, None, &request(1)), None, "asked again");
+
+        assert_eq!(ring.ask(NOW, None, &request(2)), Some(60));
+        ring.hold(8);
+        ring.written(8, false);
+        assert!(!ring.is_due(), "a disk that takes no count lets nothing out");
+
+        let mut restarted = filled(50, 60, 80);
+        restarted.day.1 = Ring::new(Policy { samples: 50, per_day: 60 }, 60).day.1;
+        assert!(asked(&mut restarted, NOW, 3, 1, 0).unwrap_err().contains("evidence.per_day"));
     }
 
     #[test]

@@ -432,6 +432,12 @@ impl Slots {
         }
     }
 
+    /// So many raw samples have been given out within the running day; the number of the write that says so.
+    pub fn gave(&mut self, samples: u32) -> u64 {
+        self.file.samples_given = samples;
+        self.persist()
+    }
+
     fn persist(&mut self) -> u64 {
         self.writes += 1;
         self.actions.push_back(Action::Persist { number: self.writes, file: self.file.clone() });

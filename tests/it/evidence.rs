@@ -41,6 +41,13 @@ fn samples_are_given_out_when_asked_for_and_every_request_is_kept() {
     assert_eq!((code, table.lines().count()), (0, 11));
     let (code, _, error) = ask("pump-1", "5", &[]);
     assert!(code == 1 && error.contains("evidence.per_day"), "{error}");
+    // Nor does a restart begin a day in which nothing was given yet.
+    keeps.terminate();
+    assert!(keeps.wait().success());
+    let mut keeps = agent(dir, "pump-1", &config_kept);
+    keeps.after("connected to 127.0.0.1:");
+    let (code, _, error) = ask("pump-1", "5", &[]);
+    assert!(code == 1 && error.contains("evidence.per_day"), "{error}");
     let (code, _, error) = ask("pump-2", "5", &[]);
     assert!(code == 1 && error.contains("keeps no samples"), "{error}");
     let (code, _, error) = ask("nobody", "5", &[]);
@@ -54,6 +61,6 @@ fn samples_are_given_out_when_asked_for_and_every_request_is_kept() {
     let list = collector.get("evidence");
     let states: Vec<&str> =
         list["items"].as_array().into_iter().flatten().filter_map(|r| r["state"].as_str()).collect();
-    assert_eq!(states, ["refused", "refused", "complete", "complete"], "{list}");
+    assert_eq!(states, ["refused", "refused", "refused", "complete", "complete"], "{list}");
     assert!(list.to_string().contains("wear looks odd"));
 }

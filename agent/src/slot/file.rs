@@ -34,6 +34,9 @@ pub struct SlotFile {
     pub candidate: Option<Digest>,
     /// What was tried last and failed.
     pub settled: Option<Settled>,
+    /// Raw samples given out within the running day; a restart begins a new day with those of the last.
+    #[serde(default)]
+    pub samples_given: u32,
 }
 
 /// A release that failed.
@@ -59,7 +62,8 @@ impl SlotFile {
         file.candidate = None;
         if configured.is_some() && configured != file.configured {
             // The operator has put another bundle there since: that is newer than any slot.
-            return Self { starts: file.starts, generation: file.generation, ..fresh };
+            let SlotFile { starts, generation, samples_given, .. } = file;
+            return Self { starts, generation, samples_given, ..fresh };
         }
         if !file.committed {
             file.attempts += 1;
