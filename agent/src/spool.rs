@@ -170,6 +170,7 @@ impl Spool {
                 self.lines.push_front(line);
             }
         }
+        self.forget_surplus();
     }
 
     /// The life of this spool.
@@ -468,6 +469,37 @@ mod tests {
         assert_eq!(spool.acknowledge(Stream(9), Seq(1)), Acknowledged::NeverSent);
     }
 
+    #[test]
+    fn what_many_starts_leave_is_no_more_than_there_is_room_for() {
+        // The smallest room: what may be in flight, and one.
+        let mut spool = Spool::new(Stream(9), room(1));
+        let mut damaged = left(1, 30);
+        damaged.records.remove(3);
+        spool.durable(vec![left(3, 40), left(2, 30), damaged]);
+        let counts = spool.counts();
+        assert_eq!((counts.closed, counts.evicted, spool.windows_waiting()), (99, 38, 61));
+        let stored = |spool: &mut Spool| {
+            let entry = std::iter::from_fn(|| spool.next_entry());
+            entry.map(|e| if let Entry::Stored(stream, through) = e { (stream.0, through) } else { (0, 0) }).collect()
+        };
+        let entries: Vec<(u64, u64)> = stored(&mut spool);
+        assert_eq!(entries, [(1, 30), (2, 9)], "the disk lets go of them too");
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let bytes = spool.next_to_send().expect("something to say");
+            let frame = wire::Frame::parse(&bytes).expect("an own frame");
+            let gap: Gap = frame.read(Kind::Gap).expect("a gap");
+            told.push((gap.stream.0, gap.lo.0, gap.hi.0, gap.reason));
+        }
+        let (evicted, corrupt) = (GapReason::Evicted, GapReason::Corrupt);
+        assert_eq!(told, [(1, 1, 3, evicted), (1, 4, 4, corrupt), (1, 5, 30, evicted), (2, 1, 9, evicted)]);
+        // What the collector had all the same is acknowledged like everything else.
+        assert_eq!(spool.acknowledge(Stream(1), Seq(30)), Acknowledged::Progress(0));
+        assert_eq!(spool.acknowledge(Stream(2), Seq(30)), Acknowledged::Progress(21));
+        let c = spool.counts();
+        assert_eq!(c.closed, c.acknowledged + c.merged + c.evicted + spool.windows_waiting());
+    }
+
     /// First number, last number, and the windows' (first slot, slots).
     type Sent = (u64, u64, Vec<(u64, u32)>);
 
@@ -574,7 +606,7 @@ mod tests {
             spool.number();
         }
         let counts = spool.counts();
-        assert_eq!((counts.closed, counts.evicted), (400, 0), "{counts:?}");
+        assert_eq!((counts.closed, counts.evicted), (400, 36), "of the backlog what there is no room for: {counts:?}");
         assert_eq!(spool.unsent().count(), 64, "they get wider beside the backlog");
     }
 

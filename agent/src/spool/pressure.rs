@@ -12,7 +12,7 @@ const LIVE_FRAMES_MIN: usize = 64;
 /// Pairs of neighbours that are tried before a frame is evicted.
 const PAIRS_TRIED_MAX: usize = 8;
 
-/// How much a spool keeps: frames in all, and bytes of frames that were not sent yet. At most [`IN_FLIGHT_MAX`] more are on their way.
+/// How much a spool keeps: frames in all (what earlier starts left, and at least [`LIVE_FRAMES_MIN`] of this one), and bytes of frames that were not sent yet. At most [`IN_FLIGHT_MAX`] more are on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Frames, never fewer than may be in flight.
@@ -98,6 +98,36 @@ impl Spool {
             return true;
         }
         false
+    }
+
+    /// Gives up the oldest frames of earlier starts that are more than there is room for, so that starts without a collector do not pile up.
+    /// Whether it has some of them nobody here knows: they count as given up, and the collector keeps what it has.
+    pub(super) fn forget_surplus(&mut self) {
+        let earlier = self.lines.len() - 1;
+        for at in 0..earlier {
+            let (stream, mut through) = (self.lines[at].stream, None);
+            // Numbers in a row without their windows, and what else there was: gaps over what was damaged.
+            let (mut given_up, mut gaps): (Option<(u64, u64)>, Vec<Record>) = (None, Vec::new());
+            while self.frames > self.room.frames as usize {
+                let Some(record) = self.lines[at].records.pop_front() else { break };
+                self.lets_go(&record);
+                self.give_up(u64::from(record.windows));
+                through = Some(record.hi);
+                if record.windows > 0 {
+                    given_up = Some((given_up.map_or(record.lo, |(lo, _)| lo), record.hi));
+                } else {
+                    let before = given_up.take().map(|(lo, hi)| self.gap(stream, lo, hi, GapReason::Evicted));
+                    gaps.extend(before.into_iter().chain([record]));
+                }
+            }
+            let last = given_up.map(|(lo, hi)| self.gap(stream, lo, hi, GapReason::Evicted));
+            gaps.extend(last);
+            gaps.into_iter().rev().for_each(|gap| self.lines[at].records.push_front(gap));
+            if let Some(through) = through {
+                self.lines[at].cursor = self.lines[at].lowest();
+                self.entry(Entry::Stored(stream, through));
+            }
+        }
     }
 
     /// Turns the oldest frame of the class into a gap, joined with the gaps beside it that were never sent either; false when there is none.
