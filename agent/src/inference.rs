@@ -91,6 +91,11 @@ pub enum ModelError {
     /// The output is larger than is sensible.
     #[error("the model puts out {0} numbers per sample, and at most {OUTPUTS_MAX} are accepted")]
     OutputWidth(usize),
+    /// The embedding is larger than is sensible.
+    #[error(
+        "the model's embedding has {0} numbers, and 1 to {OUTPUTS_MAX} are possible: name another tensor with --embedding, or none"
+    )]
+    EmbeddingWidth(usize),
     /// tract refused it, or panicked.
     #[error("the model cannot be prepared: {0}")]
     Prepare(String),
@@ -244,7 +249,10 @@ impl Model {
             let mut out = Vec::new();
             model.run_unchecked(&vec![0.0; width], &mut out).map_err(failed)?;
             model.outputs = out.len();
-            match out.len().max(model.embedding().len()) {
+            if tensor.is_some() && !(1..=OUTPUTS_MAX).contains(&model.embedding().len()) {
+                return Err(ModelError::EmbeddingWidth(model.embedding().len()));
+            }
+            match out.len() {
                 0 => Err(ModelError::NoOutput),
                 1..=OUTPUTS_MAX => Ok(model),
                 n => Err(ModelError::OutputWidth(n)),
