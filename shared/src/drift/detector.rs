@@ -216,6 +216,11 @@ impl Detector {
     }
 
     fn learn(&mut self, design: &Design, window: &[Compared]) {
+        let mut level = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.has_level());
+        if level.next().is_some_and(|(_, compared)| compared.n <= 0.0) {
+            // A window without readings says nothing.
+            return;
+        }
         self.own.windows += 1;
         let levels = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.has_level());
         for (at, ((_, compared), own)) in levels.zip(&mut self.own.sums).enumerate() {
