@@ -9,7 +9,7 @@ use crate::source::{Chunk, Known, RowError, SourceError};
 use driftline_shared::manifest::{Pixels, Sampled};
 use driftline_shared::units::hash;
 use image::imageops::FilterType;
-use image::{ImageReader, Limits};
+use image::{ImageFormat, ImageReader, Limits};
 use std::collections::BTreeSet;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -62,7 +62,8 @@ pub fn decode(bytes: &[u8], sampled: &Sampled) -> Result<Vec<f32>, String> {
 pub fn decode_or_raw(bytes: &[u8], sampled: &Sampled) -> Result<Vec<f32>, String> {
     match sampled {
         Sampled::Image { channels, planar, pixels, .. }
-            if bytes.len() == raw_len(sampled) && image::guess_format(bytes).is_err() =>
+            if bytes.len() == raw_len(sampled)
+                && !matches!(image::guess_format(bytes), Ok(ImageFormat::Png | ImageFormat::Jpeg)) =>
         {
             Ok(arrange(bytes, *channels, *planar, *pixels))
         }

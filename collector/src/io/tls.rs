@@ -19,13 +19,15 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// A client gets so long for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, mostly for want of file handles.
 const EXHAUSTED: Duration = Duration::from_millis(200);
+/// Files that could not be read are tried again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Most devices that one certificate may name.
 const NAMES_MAX: usize = 64;
 
@@ -65,6 +67,8 @@ pub(super) struct Front {
     acceptor: TlsAcceptor,
     /// When the files were last written, as far as they have been read.
     written: Written,
+    /// When files are tried again that could not be read.
+    again: Option<Instant>,
     guests: Guests,
     turned_away: TurnedAway,
     /// The broker itself.
@@ -87,7 +91,7 @@ impl Front {
     ) -> Result<Self, String> {
         let (written, acceptor) = (written(&files), acceptor(&files)?);
         let room = Arc::new(Semaphore::new(clients_max));
-        Ok(Self { listener, files, acceptor, written, guests, turned_away, inner, room })
+        Ok(Self { listener, files, acceptor, written, again: None, guests, turned_away, inner, room })
     }
 
     /// Lets clients in, for ever.
@@ -120,16 +124,19 @@ impl Front {
 
     fn renew(&mut self) {
         let written = written(&self.files);
-        if written == self.written {
+        if written == self.written && self.again.is_none_or(|at| Instant::now() < at) {
             return;
         }
-        self.written = written;
+        (self.written, self.again) = (written, None);
         match acceptor(&self.files) {
             Ok(acceptor) => {
                 tracing::info!("the broker's certificates were renewed");
                 self.acceptor = acceptor;
             }
-            Err(why) => tracing::warn!("the broker goes on with the certificates it had: {why}"),
+            Err(why) => {
+                self.again = Some(Instant::now() + AGAIN);
+                tracing::warn!("the broker goes on with the certificates it had: {why}");
+            }
         }
     }
 }
