@@ -65,7 +65,7 @@ impl Agent {
         let commands_topic = topic(Leaf::Commands);
         let labels_topic = topic(Leaf::Labels);
         let memory = Memory::new(settings.labels_samples_max);
-        let evidence = Ring::new(settings.evidence, file.samples_given);
+        let evidence = Ring::new(settings.evidence, file.given);
         let host_topic = HostTopic(&settings.fleet).to_string();
         let spool = Spool::new(settings.stream, settings.room).with_drain(settings.drain);
         let watch = active.as_ref().and_then(|p| p.watch.clone());

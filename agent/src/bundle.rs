@@ -314,6 +314,16 @@ impl Bundle {
         if self.schema.window_ms == 0 || self.schema.window_ms > WINDOW_MS_MAX {
             return wrong(format!("{SCHEMA_FILE} has windows of {} ms", self.schema.window_ms));
         }
+        if let Some(projection) = &self.projection {
+            if self.schema.sampled.is_none() {
+                return wrong(format!(
+                    "{EMBEDDING_FILE} belongs to signals and images, and {SCHEMA_FILE} describes rows"
+                ));
+            }
+            if let Err(why) = projection::check(projection) {
+                return wrong(format!("{EMBEDDING_FILE} has {why}"));
+            }
+        }
         let taken = self.model_inputs();
         if let Some(sampled) = &self.schema.sampled {
             if matches!(sampled, Sampled::Image { channels, .. } if ![1, 3].contains(channels)) {
@@ -325,16 +335,6 @@ impl Bundle {
                 return wrong(format!(
                     "{SCHEMA_FILE} describes samples of {taken} numbers of which {derived} are watched, and {BASELINE_FILE} has {inputs}"
                 ));
-            }
-        }
-        if let Some(projection) = &self.projection {
-            if self.schema.sampled.is_none() {
-                return wrong(format!(
-                    "{EMBEDDING_FILE} belongs to signals and images, and {SCHEMA_FILE} describes rows"
-                ));
-            }
-            if let Err(why) = projection::check(projection) {
-                return wrong(format!("{EMBEDDING_FILE} has {why}"));
             }
         }
         let golden = &self.golden;

@@ -5,6 +5,7 @@
 //! counting anew. What leaves is counted on the disk first, so that a restart does not make the day begin with nothing given. Another release empties the ring: its answers would be of another kind.
 
 use crate::agent::Sample;
+use crate::slot::Given;
 use driftline_shared::list::{List, Text};
 use driftline_shared::units::{MonoMs, Now, ReleaseId, WallMs};
 use driftline_shared::wire::messages::{
@@ -16,6 +17,8 @@ use std::collections::VecDeque;
 pub const SAMPLES_MAX: u32 = 100_000;
 /// The time that `per_day` counts in.
 const DAY_MS: u64 = 86_400_000;
+/// Clocks that say an earlier time were never set: 2024.
+const DATED: WallMs = WallMs(1_704_067_200_000);
 
 /// What may be kept and given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,8 @@ struct Kept {
 pub struct Ring {
     policy: Policy,
     kept: VecDeque<Kept>,
-    /// Since when samples are counted, and how many left.
-    day: (MonoMs, u32),
+    /// Since when samples are counted by the timer of this start, and how many left.
+    day: (MonoMs, Given),
     given: u64,
     /// The request that was answered last, with its answer.
     last: Option<(u64, Vec<Box<Evidence>>)>,
@@ -58,8 +61,9 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty ring; so many samples were given out within the day of the last start.
-    pub fn new(policy: Policy, given: u32) -> Self {
+    /// An empty ring; `given` is what left in the day of the last start. Its day goes on by the calendar, where that was known, else by
+    /// this start's timer.
+    pub fn new(policy: Policy, given: Given) -> Self {
         Self { policy, kept: VecDeque::new(), day: (MonoMs(0), given), given: 0, last: None, sent: 0, held: None }
     }
 
@@ -103,7 +107,7 @@ impl Ring {
     }
 
     /// Somebody asks for samples. How many have been given out within this day, where that is more than before.
-    pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) -> Option<u32> {
+    pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) -> Option<Given> {
         if let Some((_, parts)) = self.last.as_ref().filter(|(known, _)| *known == request.request) {
             // Asked again: from the beginning, but not before all of it had its turn.
             if self.sent >= parts.len() {
@@ -115,7 +119,7 @@ impl Ring {
         let before = self.given;
         let parts = match self.pick(now, request) {
             Ok(rows) => {
-                self.day.1 += rows.len() as u32;
+                self.day.1.samples += rows.len() as u32;
                 self.given += rows.len() as u64;
                 let parts = rows.len().div_ceil(EVIDENCE_ROWS_MAX);
                 let part = |(part, rows): (usize, &[EvidenceRow])| {
@@ -152,10 +156,12 @@ impl Ring {
         if self.policy.samples == 0 {
             return Err("this device keeps no samples: set evidence.samples in its configuration".into());
         }
-        if now.mono.0 >= self.day.0.0.saturating_add(DAY_MS) {
-            self.day = (now.mono, 0);
+        let (begun, given) = self.day;
+        let dated = given.since >= DATED && now.wall.0 >= given.since.0.saturating_add(DAY_MS);
+        if given.samples == 0 || dated || now.mono.0 >= begun.0.saturating_add(DAY_MS) {
+            self.day = (now.mono, Given { since: now.wall, samples: 0 });
         }
-        let left = self.policy.per_day.saturating_sub(self.day.1) as usize;
+        let left = self.policy.per_day.saturating_sub(self.day.1.samples) as usize;
         if left == 0 {
             let per_day = self.policy.per_day;
             return Err(format!(
@@ -184,7 +190,7 @@ mod tests {
     const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_795_000_000_000) };
 
     fn filled(samples: u32, per_day: u32, many: u64) -> Ring {
-        let mut ring = Ring::new(Policy { samples, per_day }, 0);
+        let mut ring = Ring::new(Policy { samples, per_day }, Given::default());
         for at in 0..many {
             let (inputs, outputs) = ([at as f32, 0.5], [0.25, 0.75]);
             let outputs = Outputs::Values(&outputs);
@@ -229,7 +235,8 @@ mod tests {
     fn what_leaves_is_on_the_disk_first_and_counts_after_a_restart() {
         let mut ring = filled(50, 60, 80);
         let request = |request| EvidenceRequest { request, samples: 40, from: WallMs(0), to: WallMs(u64::MAX) };
-        assert_eq!(ring.ask(NOW, None, &request(1)), Some(40));
+        let given = |samples| Some(Given { since: NOW.wall, samples });
+        assert_eq!(ring.ask(NOW, None, &request(1)), given(40));
         ring.hold(7);
         assert!(!ring.is_due() && ring.next_part().is_none(), "the count is not written yet");
         ring.written(6, true);
@@ -238,14 +245,20 @@ mod tests {
         assert!(ring.is_due() && ring.next_part().is_some());
         assert_eq!(ring.ask(NOW, None, &request(1)), None, "asked again");
 
-        assert_eq!(ring.ask(NOW, None, &request(2)), Some(60));
+        assert_eq!(ring.ask(NOW, None, &request(2)), given(60));
         ring.hold(8);
         ring.written(8, false);
         assert!(!ring.is_due(), "a disk that takes no count lets nothing out");
 
         let mut restarted = filled(50, 60, 80);
-        restarted.day.1 = Ring::new(Policy { samples: 50, per_day: 60 }, 60).day.1;
+        restarted.day.1 = Given { since: NOW.wall, samples: 60 };
         assert!(asked(&mut restarted, NOW, 3, 1, 0).unwrap_err().contains("evidence.per_day"));
+        // A device that is switched off every night: the day ends by the calendar.
+        let tomorrow = Now { wall: WallMs(NOW.wall.0 + DAY_MS), ..NOW };
+        assert!(asked(&mut restarted, tomorrow, 4, 1, 0).is_ok());
+        // A clock that was never set says nothing.
+        restarted.day.1 = Given { since: WallMs(5), samples: 60 };
+        assert!(asked(&mut restarted, tomorrow, 5, 1, 0).is_err());
     }
 
     #[test]

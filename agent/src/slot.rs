@@ -7,7 +7,7 @@
 
 mod file;
 
-pub use file::{ATTEMPTS_MAX, FORMAT, Settled, SlotFile};
+pub use file::{ATTEMPTS_MAX, FORMAT, Given, Settled, SlotFile};
 
 use crate::bundle::{BundleError, sha256};
 use crate::fetch::{Fetch, Progress};
@@ -333,7 +333,7 @@ impl Slots {
     fn switch(&mut self, result: Result<(), String>) {
         let Phase::Switching { revert, before, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         if let Err(reason) = result {
-            self.file = SlotFile { generation: self.file.generation, ..*before };
+            self.file = self.file.back_to(*before);
             return self.fail(SlotState::Failed, &format!("the new state cannot be stored: {reason}"), true);
         }
         self.before = std::mem::replace(&mut self.active, self.candidate.take());
@@ -409,7 +409,7 @@ impl Slots {
             Phase::Fetching(_) | Phase::Staging { .. } => self.fail(SlotState::Failed, &reason, false),
             Phase::Trial { .. } => self.fail(SlotState::RolledBack, &reason, true),
             Phase::Switching { before, .. } => {
-                self.file = SlotFile { generation: self.file.generation, ..(**before).clone() };
+                self.file = self.file.back_to((**before).clone());
                 self.fail(SlotState::RolledBack, &reason, true);
             }
             Phase::Uncommitted { .. } | Phase::Committing { .. } if self.file.active == Some(wanted) => {}
@@ -433,8 +433,8 @@ impl Slots {
     }
 
     /// So many raw samples have been given out within the running day; the number of the write that says so.
-    pub fn gave(&mut self, samples: u32) -> u64 {
-        self.file.samples_given = samples;
+    pub fn gave(&mut self, given: Given) -> u64 {
+        self.file.given = given;
         self.persist()
     }
 

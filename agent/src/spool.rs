@@ -23,6 +23,7 @@ use driftline_shared::wire::{self, FRAME_BYTES_MAX, IN_FLIGHT_MAX, Kind, WINDOWS
 use journal::{Entry, PENDING_MAX, Recovered};
 pub use pressure::Room;
 use record::{Class, Record};
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Bytes of a frame that are no windows: envelope, stream, number and count, rounded up.
@@ -143,8 +144,10 @@ impl Spool {
     }
 
     /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed.
-    pub fn durable(&mut self, recovered: Vec<Recovered>) {
+    pub fn durable(&mut self, mut recovered: Vec<Recovered>) {
         self.entries = Some(VecDeque::new());
+        // The newest first, each before the others: stream numbers are random.
+        recovered.sort_by_key(|stream| Reverse(stream.records.last().map(|record| record.closed)));
         for Recovered { stream, after, records } in recovered {
             let next = after + 1;
             let mut line = Line { stream, records: VecDeque::new(), next, sent: 0, cursor: next, settles: false };
@@ -428,10 +431,15 @@ mod tests {
 
     /// What a start leaves on its disk: frames of one window each.
     fn left(stream: u64, frames: u64) -> Recovered {
+        left_at(1_000 * stream, stream, frames)
+    }
+
+    /// The same, from this minute on.
+    fn left_at(minute: u64, stream: u64, frames: u64) -> Recovered {
         let mut spool = Spool::new(Stream(stream), room(100));
         let mut records = Vec::new();
         for at in 0..frames {
-            spool.append(&window(at));
+            spool.append(&window(minute + at));
             spool.number();
         }
         records.extend(spool.live().records.iter().cloned());
@@ -473,17 +481,19 @@ mod tests {
     fn what_many_starts_leave_is_no_more_than_there_is_room_for() {
         // The smallest room: what may be in flight, and one.
         let mut spool = Spool::new(Stream(9), room(1));
-        let mut damaged = left(1, 30);
+        // Stream numbers say nothing of time: 7 is the oldest, then 2, then 5.
+        let mut damaged = left_at(1_000, 7, 30);
         damaged.records.remove(3);
-        spool.durable(vec![left(3, 40), left(2, 30), damaged]);
+        spool.durable(vec![left_at(2_000, 2, 30), left_at(3_000, 5, 40), damaged]);
         let counts = spool.counts();
         assert_eq!((counts.closed, counts.evicted, spool.windows_waiting()), (99, 38, 61));
-        let stored = |spool: &mut Spool| {
-            let entry = std::iter::from_fn(|| spool.next_entry());
-            entry.map(|e| if let Entry::Stored(stream, through) = e { (stream.0, through) } else { (0, 0) }).collect()
-        };
-        let entries: Vec<(u64, u64)> = stored(&mut spool);
-        assert_eq!(entries, [(1, 30), (2, 9)], "the disk lets go of them too");
+        let kept: Vec<(u64, u64, u64)> = std::iter::from_fn(|| spool.next_entry())
+            .map(|entry| match entry {
+                Entry::Keep(stream, gap) => (stream.0, gap.lo, gap.hi),
+                Entry::Stored(..) => panic!("nothing was acknowledged"),
+            })
+            .collect();
+        assert_eq!(kept, [(7, 1, 3), (7, 5, 30), (2, 1, 9)], "the disk has gaps in their place");
         let mut told = Vec::new();
         for _ in 0..4 {
             let bytes = spool.next_to_send().expect("something to say");
@@ -492,9 +502,9 @@ mod tests {
             told.push((gap.stream.0, gap.lo.0, gap.hi.0, gap.reason));
         }
         let (evicted, corrupt) = (GapReason::Evicted, GapReason::Corrupt);
-        assert_eq!(told, [(1, 1, 3, evicted), (1, 4, 4, corrupt), (1, 5, 30, evicted), (2, 1, 9, evicted)]);
+        assert_eq!(told, [(7, 1, 3, evicted), (7, 4, 4, corrupt), (7, 5, 30, evicted), (2, 1, 9, evicted)]);
         // What the collector had all the same is acknowledged like everything else.
-        assert_eq!(spool.acknowledge(Stream(1), Seq(30)), Acknowledged::Progress(0));
+        assert_eq!(spool.acknowledge(Stream(7), Seq(30)), Acknowledged::Progress(0));
         assert_eq!(spool.acknowledge(Stream(2), Seq(30)), Acknowledged::Progress(21));
         let c = spool.counts();
         assert_eq!(c.closed, c.acknowledged + c.merged + c.evicted + spool.windows_waiting());

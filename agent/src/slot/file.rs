@@ -1,7 +1,7 @@
 //! What of the slots survives a restart.
 
 use driftline_shared::manifest::Digest;
-use driftline_shared::units::Generation;
+use driftline_shared::units::{Generation, WallMs};
 use driftline_shared::wire::messages::SlotState;
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +34,19 @@ pub struct SlotFile {
     pub candidate: Option<Digest>,
     /// What was tried last and failed.
     pub settled: Option<Settled>,
-    /// Raw samples given out within the running day; a restart begins a new day with those of the last.
+    /// Raw samples given out within the running day.
     #[serde(default)]
-    pub samples_given: u32,
+    pub given: Given,
+}
+
+/// Raw samples that left within a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// When the day began.
+    pub since: WallMs,
+    /// How many.
+    pub samples: u32,
 }
 
 /// A release that failed.
@@ -62,8 +72,8 @@ impl SlotFile {
         file.candidate = None;
         if configured.is_some() && configured != file.configured {
             // The operator has put another bundle there since: that is newer than any slot.
-            let SlotFile { starts, generation, samples_given, .. } = file;
-            return Self { starts, generation, samples_given, ..fresh };
+            let SlotFile { starts, generation, given, .. } = file;
+            return Self { starts, generation, given, ..fresh };
         }
         if !file.committed {
             file.attempts += 1;
@@ -73,6 +83,11 @@ impl SlotFile {
             }
         }
         file
+    }
+
+    /// An earlier state of the slots; what was asked for and given out since stays true.
+    pub(super) fn back_to(&self, before: Self) -> Self {
+        Self { generation: self.generation, given: self.given, ..before }
     }
 
     /// The active release cannot run: the one before it takes its place.

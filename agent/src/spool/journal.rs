@@ -289,6 +289,7 @@ impl<F: Files> Journal<F> {
 
     /// Writes what was taken: when this returns, frames survive a power cut. After an error everything still waits.
     pub fn commit(&mut self) -> io::Result<()> {
+        self.write_earlier()?;
         while self.pending.iter().any(|entry| matches!(entry, Entry::Keep(..))) {
             self.write_segment()?;
         }
@@ -316,6 +317,27 @@ impl<F: Files> Journal<F> {
         let streams: Vec<Stream> =
             self.lines.iter().filter(|(_, line)| behind(line)).map(|(stream, _)| *stream).collect();
         streams.into_iter().try_for_each(|stream| self.write_cursor(stream))
+    }
+
+    /// Writes what takes the place of frames of earlier starts: each in a segment of its own, before what it stands for is let go of.
+    fn write_earlier(&mut self) -> io::Result<()> {
+        let of_earlier = |entry: &Entry, live: Stream| matches!(entry, Entry::Keep(stream, _) if *stream != live);
+        while let Some(at) = self.pending.iter().position(|entry| of_earlier(entry, self.live)) {
+            let Some(Entry::Keep(stream, record)) = self.pending.get(at).cloned() else { break };
+            // After all that the stream has: of two records of one number the later one counts.
+            let index = self.lines.get(&stream).and_then(|line| line.segments.keys().last()).map_or(0, |last| last + 1);
+            let name = segment_name(stream, index);
+            let mut bytes = record::head(stream).to_vec();
+            record.write(&mut bytes);
+            // Whatever happens now, the file may be there with some of it.
+            self.lines.entry(stream).or_default().segments.entry(index).or_default();
+            self.files.append(&name, &bytes)?;
+            self.files.sync(&name)?;
+            self.files.sync_names()?;
+            self.pending.remove(at);
+            self.lines.entry(stream).or_default().place(record.lo, record.hi, index);
+        }
+        Ok(())
     }
 
     /// Writes frames up to a segment's size. They leave the queue once they are on the disk.
@@ -578,6 +600,30 @@ mod tests {
         let (_, found) = open(sink.clone(), 2);
         assert_eq!(found, Found::default());
         assert_eq!(sink.clone().list().expect("a listing"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_gap_over_frames_of_an_earlier_start_takes_their_place() {
+        let sink = FaultFs::default();
+        let (mut journal, _) = open(sink.clone(), 1);
+        (1..=100).for_each(|n| journal.take(Entry::Keep(Stream(1), record(n))));
+        journal.commit().expect("a sound disk");
+        let before = sink.clone().list().expect("a listing").len();
+        let (mut journal, _) = open(sink.clone(), 2);
+        journal.take(Entry::Keep(Stream(1), Record { lo: 1, hi: 60, windows: 0, ..record(60) }));
+        journal.take(Entry::Keep(Stream(2), record(1)));
+        journal.commit().expect("a sound disk");
+        let after = sink.clone().list().expect("a listing").len();
+        assert!(after < before, "{after} files, {before} before");
+        // Also when the power goes now, and again.
+        for start in 3..5 {
+            let (_, found) = open(sink.clone(), start);
+            let of_first = found.streams.iter().find(|s| s.stream == Stream(1)).expect("the first stream");
+            let numbers: Vec<(u64, u64)> = of_first.records.iter().map(|r| (r.lo, r.hi)).collect();
+            assert_eq!(numbers[0], (1, 60));
+            assert_eq!(numbers[1..], (61..=100).map(|n| (n, n)).collect::<Vec<_>>());
+            assert_eq!(left(&found).iter().filter(|(stream, _)| *stream == 2).count(), 1);
+        }
     }
 
     #[test]

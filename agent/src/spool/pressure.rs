@@ -3,6 +3,7 @@
 use super::journal::Entry;
 use super::record::{Class, Record};
 use super::{Spool, coarsen};
+use driftline_shared::units::Stream;
 use driftline_shared::wire::messages::GapReason;
 
 /// Frames that one frame may be made of.
@@ -105,29 +106,31 @@ impl Spool {
     pub(super) fn forget_surplus(&mut self) {
         let earlier = self.lines.len() - 1;
         for at in 0..earlier {
-            let (stream, mut through) = (self.lines[at].stream, None);
+            let stream = self.lines[at].stream;
             // Numbers in a row without their windows, and what else there was: gaps over what was damaged.
             let (mut given_up, mut gaps): (Option<(u64, u64)>, Vec<Record>) = (None, Vec::new());
             while self.frames > self.room.frames as usize {
                 let Some(record) = self.lines[at].records.pop_front() else { break };
                 self.lets_go(&record);
                 self.give_up(u64::from(record.windows));
-                through = Some(record.hi);
                 if record.windows > 0 {
                     given_up = Some((given_up.map_or(record.lo, |(lo, _)| lo), record.hi));
                 } else {
-                    let before = given_up.take().map(|(lo, hi)| self.gap(stream, lo, hi, GapReason::Evicted));
-                    gaps.extend(before.into_iter().chain([record]));
+                    gaps.extend(given_up.take().map(|(lo, hi)| self.gave_up(stream, lo, hi)));
+                    gaps.push(record);
                 }
             }
-            let last = given_up.map(|(lo, hi)| self.gap(stream, lo, hi, GapReason::Evicted));
-            gaps.extend(last);
+            gaps.extend(given_up.map(|(lo, hi)| self.gave_up(stream, lo, hi)));
             gaps.into_iter().rev().for_each(|gap| self.lines[at].records.push_front(gap));
-            if let Some(through) = through {
-                self.lines[at].cursor = self.lines[at].lowest();
-                self.entry(Entry::Stored(stream, through));
-            }
+            self.lines[at].cursor = self.lines[at].lowest();
         }
+    }
+
+    /// A gap in the place of frames, here and on the disk.
+    fn gave_up(&mut self, stream: Stream, lo: u64, hi: u64) -> Record {
+        let gap = self.gap(stream, lo, hi, GapReason::Evicted);
+        self.entry(Entry::Keep(stream, gap.clone()));
+        gap
     }
 
     /// Turns the oldest frame of the class into a gap, joined with the gaps beside it that were never sent either; false when there is none.
