@@ -4,7 +4,8 @@
 //! one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a frame, until one may be
 //! sent or is to be put on the disk. Only frames that were never sent give way, oldest first: of a frame that was sent nobody here
 //! knows whether the collector has stored it. Under pressure two neighbours become one frame of wider windows ([`coarsen`]) before
-//! any is evicted.
+//! any is evicted. What earlier starts left may have been sent: it is not merged, and a start gives up the oldest of it where it is more
+//! than there is room for.
 //!
 //! What is kept here is in memory, and with [`Spool::durable`] also on the disk: every frame is handed out as an [`Entry`] for the
 //! [`journal`], and what an earlier start left comes back as a stream of its own, which is delivered first.

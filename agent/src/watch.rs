@@ -31,6 +31,7 @@ struct Watched {
     place: usize,
     name: String,
     scores: Scores,
+    /// Made for a stream whose own level nobody knows yet, once and for all: what is then tolerated stays the most.
     design: Design,
 }
 

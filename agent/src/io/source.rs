@@ -12,7 +12,7 @@ use super::topic;
 use crate::config::{Format, Order, Replay, SourceConfig, SourceKind};
 use crate::pumps::Pump;
 use crate::serving::Served;
-use crate::source::{Chunk, Columns, Known, Row, Rows, SourceError, Wanted};
+use crate::source::{Chunk, Columns, Known, Row, RowError, Rows, SourceError, Wanted};
 use driftline_shared::manifest::Sampled;
 use std::fs::File;
 use std::io::Read;
@@ -415,9 +415,13 @@ pub(super) fn log_ignored(rows: &Rows, name: &str) {
     }
 }
 
-pub(super) fn log_malformed(count: u64, line: u64, error: &crate::source::RowError) {
+pub(super) fn log_malformed(count: u64, line: u64, error: &RowError) {
     if count <= MALFORMED_LOGGED_MAX {
-        tracing::warn!("line {line} is not used: {error}");
+        match error {
+            // Its sentence names the file, which has no lines.
+            RowError::Image { .. } => tracing::warn!("{error}"),
+            _ => tracing::warn!("line {line} is not used: {error}"),
+        }
     }
     if count == MALFORMED_LOGGED_MAX {
         tracing::warn!("further lines that cannot be used are counted, not logged");

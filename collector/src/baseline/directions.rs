@@ -75,9 +75,8 @@ mod tests {
     fn rows_that_say_little_give_few_directions() {
         assert_eq!(fit(&[], 4), (vec![], vec![]));
         assert_eq!(fit(&[vec![1.0, 2.0]], 4), (vec![1.0, 2.0], vec![]), "one row varies nowhere");
-        let line: Vec<Vec<f32>> =
-            (0..50).map(|i| vec![i as f32, 2.0 * i as f32, f32::from(u8::from(i == 3)) * f32::NAN]).collect();
-        assert_eq!(fit(&line, 4).1.len(), 0, "no row is finite");
+        let broken: Vec<Vec<f32>> = (0..50).map(|i| vec![i as f32, f32::NAN]).collect();
+        assert_eq!(fit(&broken, 4), (vec![], vec![]), "no row is finite");
         let line: Vec<Vec<f32>> = (0..50).map(|i| vec![i as f32, 2.0 * i as f32, 0.0]).collect();
         assert_eq!(fit(&line, 4).1.len(), 3, "one direction explains a line");
     }

@@ -210,7 +210,9 @@ impl AuthProvider for Rights {
         // A name that is none is not repeated: it may be anything.
         let (refused, client) = if Name::new(&connect.client_id).is_err() {
             let why = "the client id is a device name: A-Z a-z 0-9 . _ -";
-            (Some((ReasonCode::ClientIdentifierNotValid, why)), format!("a client at {from}"))
+            // Behind TLS it comes from here.
+            let client = if self.guests.is_some() { "a client".into() } else { format!("a client at {from}") };
+            (Some((ReasonCode::ClientIdentifierNotValid, why)), client)
         } else if let Some(Err(why)) = self.guests.as_ref().map(|guests| guests.allow(from, &connect.client_id)) {
             (Some((ReasonCode::NotAuthorized, why)), format!("a client that calls itself {}", connect.client_id))
         } else if !will_allowed {
