@@ -1,4 +1,4 @@
-//! What of the slots survives a restart.
+//! What survives a restart: how the slots stand, and what raw samples were given out.
 
 use driftline_shared::manifest::Digest;
 use driftline_shared::units::{Generation, WallMs};
