@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// How long after its end a window stays open for samples that are on their way.
 pub const LATENESS_MS_MAX: u32 = 1_000;
+/// Samples of a window that are embedded, about: of more every second, third and so on, by how many the window before had. An embedding
+/// costs as much as a small model, and so many samples a window say how they lie together.
+const EMBEDDED_SAMPLES: u32 = 256;
 
 /// The open window of one release.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Windows {
     open: bool,
     /// The embedding of samples since the last one left, dated by the newest window it has samples of; `None` where there is none.
     embedded: Option<Box<Window>>,
+    /// One of so many samples is embedded.
+    stride: u32,
     /// Event times before this belong to windows that are closed.
     floor: WallMs,
 }
@@ -65,7 +70,7 @@ impl Windows {
             window
         });
         let block = Box::new(Block::new(profile.grids().count()));
-        Self { profile, samples_max: samples_max.max(1), window, block, open: false, embedded, floor }
+        Self { profile, samples_max: samples_max.max(1), window, block, open: false, embedded, stride: 1, floor }
     }
 
     /// The release whose windows these are.
@@ -95,12 +100,14 @@ impl Windows {
             self.window.refused.inference = self.window.refused.inference.saturating_add(1);
             return Taken::Refused;
         }
+        if let Some(embedding) = self.embedded.as_mut().and_then(|window| window.embedding.as_mut())
+            && (self.window.samples + self.block.rows()).is_multiple_of(self.stride)
+        {
+            self.profile.embed(sample.inputs, embedding);
+        }
         self.block.add(self.profile.values(sample.inputs, sample.outputs));
         if self.block.is_full() {
             self.count();
-        }
-        if let Some(embedding) = self.embedded.as_mut().and_then(|window| window.embedding.as_mut()) {
-            self.profile.embed(sample.inputs, embedding);
         }
         self.judge(sample);
         if self.window.samples.saturating_add(self.block.rows()) >= self.samples_max {
@@ -139,6 +146,7 @@ impl Windows {
         if self.open {
             self.open = false;
             self.count();
+            self.stride = self.window.samples.div_ceil(EMBEDDED_SAMPLES).max(1);
             closed(&self.window);
         }
     }
@@ -319,6 +327,13 @@ mod tests {
         let mut last = Vec::new();
         w.finish(&mut |w| last.push((w.start.0 / SPAN, w.samples, w.embedding.as_ref().map(|e| e.n()))));
         assert_eq!(last, [(49, 1, None), (49, 0, Some(2))], "what is left leaves at the end");
+    }
+
+    #[test]
+    fn of_many_samples_some_are_embedded() {
+        let mut w = embedded_windows(10_000);
+        let at = [vec![17; 1000], vec![18; 1000], vec![20; 100], vec![32]].concat();
+        assert_eq!(embedded(&mut w, &at), [(20, 1000 + 250 + 25)], "by the window before, evenly");
     }
 
     #[test]

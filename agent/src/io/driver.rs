@@ -23,7 +23,7 @@ use crate::signal::Stretch;
 use crate::slot::{Action, Proof};
 use crate::source::{Chunk, SourceError, Wanted};
 use crate::spool::journal::Entry;
-use answer::Before;
+use answer::{Answered, Before};
 use driftline_shared::manifest::{Guard, Sampled};
 use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;
@@ -148,8 +148,7 @@ pub async fn start(
         before,
         candidate: None,
         trial: false,
-        outputs: Vec::new(),
-        derived: Vec::new(),
+        answered: Answered::default(),
         stretch: None,
         stretches: Chunk::default(),
         trial_outputs: Vec::new(),
@@ -207,9 +206,7 @@ struct Worker {
     candidate: Option<Model>,
     /// Whether the candidate sees live samples.
     trial: bool,
-    outputs: Vec<f32>,
-    /// What is watched of a signal or an image.
-    derived: Vec<f32>,
+    answered: Answered,
     /// Readings on their way to a sample of a signal, and samples that are whole.
     stretch: Option<(Arc<Sampled>, Stretch)>,
     stretches: Chunk,
@@ -287,9 +284,11 @@ impl Worker {
         self.agent.handle(now, input);
     }
 
-    /// Does what the state machine asked for.
-    fn act(&mut self) {
+    /// Does what the state machine asked for; whether another model answers now.
+    fn act(&mut self) -> bool {
+        let mut another = false;
         while let Some(action) = self.agent.poll_output() {
+            another |= matches!(action, Action::Switch | Action::Back);
             match action {
                 Action::Persist { number, file } => self.job(Job::Persist { number, file }),
                 Action::Stage { digest, from } => self.job(Job::Stage { digest, from }),
@@ -325,6 +324,7 @@ impl Worker {
                 }
             }
         }
+        another
     }
 
     /// Hands what is to be put on the disk to the thread that does.

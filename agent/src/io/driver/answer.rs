@@ -14,7 +14,7 @@ use driftline_shared::manifest::Sampled;
 use driftline_shared::units::Name;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// A release that answered before.
 pub(super) struct Before {
@@ -40,17 +40,63 @@ impl Before {
     }
 }
 
-/// What the active model made of a sample.
-pub(super) struct Answered<'a> {
-    /// Its place in the chunk.
-    at: usize,
-    /// What the model took.
-    inputs: &'a [f32],
-    /// What is watched of it.
-    watched: &'a [f32],
-    outputs: Outputs<'a>,
-    /// The release before.
-    before: &'a mut Option<Before>,
+/// What the active model made of a chunk's samples; kept from one chunk to the next, so that nothing is allocated per sample.
+#[derive(Default)]
+pub(super) struct Answered {
+    /// The chunk's first sample that was inferred.
+    first: usize,
+    made: Vec<Made>,
+    /// Outputs, one sample after the other.
+    outputs: Vec<f32>,
+    /// What is watched of samples that are more than a row of readings, likewise.
+    watched: Vec<f32>,
+    /// One sample's, on their way to the others.
+    scratch: Vec<f32>,
+}
+
+/// What became of one sample.
+#[derive(Clone, Copy)]
+enum Made {
+    /// Its outputs end here.
+    Values(usize),
+    Missing,
+    Failed,
+}
+
+impl Answered {
+    fn begin(&mut self, first: usize) {
+        self.first = first;
+        self.made.clear();
+        self.outputs.clear();
+        self.watched.clear();
+    }
+
+    /// What the model made of the chunk's samples, with their places.
+    fn each(&self) -> impl Iterator<Item = (usize, Outputs<'_>)> {
+        let mut from = 0;
+        self.made.iter().enumerate().map(move |(at, made)| {
+            let outputs = match *made {
+                Made::Values(to) => {
+                    let values = self.outputs.get(from..to).unwrap_or_default();
+                    from = to;
+                    Outputs::Values(values)
+                }
+                Made::Missing => Outputs::Missing,
+                Made::Failed => Outputs::Failed,
+            };
+            (self.first + at, outputs)
+        })
+    }
+
+    /// What is watched of the sample at this place, which the model took as `inputs`.
+    fn watched<'a>(&'a self, at: usize, inputs: &'a [f32]) -> &'a [f32] {
+        if self.watched.is_empty() {
+            return inputs;
+        }
+        let many = self.watched.len() / self.made.len().max(1);
+        let from = (at - self.first) * many;
+        self.watched.get(from..from + many).unwrap_or_default()
+    }
 }
 
 impl Worker {
@@ -58,7 +104,8 @@ impl Worker {
     pub(super) fn rows(&mut self, chunk: &Chunk) {
         let sampled = self.agent.active().and_then(|p| p.sampled.clone());
         let Some(sampled) = sampled.filter(|s| matches!(**s, Sampled::Signal { .. })) else {
-            return self.samples(chunk, |_| {});
+            self.infer(chunk, 0);
+            return self.take(chunk);
         };
         if self.stretch.as_ref().is_none_or(|(known, _)| *known != sampled) {
             self.stretch = Stretch::new(&sampled).map(|stretch| (sampled, stretch));
@@ -76,49 +123,76 @@ impl Worker {
         if cuts.next().is_some() {
             stretch.cut();
         }
-        self.samples(&whole, |_| {});
+        self.infer(&whole, 0);
+        self.take(&whole);
         whole.clear();
         self.stretches = whole;
     }
 
-    /// Infers and sketches a chunk; `each` sees what the active model made of each sample, and the release before. Allocates nothing per sample.
-    pub(super) fn samples(&mut self, chunk: &Chunk, mut each: impl FnMut(Answered<'_>)) {
-        let width = (chunk.values.len() / chunk.rows.len().max(1)).max(1);
-        let now = self.clock.now();
-        // A release that takes its place takes the same samples, or is refused.
-        let sampled = self.agent.active().and_then(|p| p.sampled.clone());
+    /// Lets the active model answer a chunk's samples from `first` on. Allocates nothing per sample.
+    fn infer(&mut self, chunk: &Chunk, first: usize) {
+        let answered = &mut self.answered;
+        answered.begin(first);
+        // A release that takes another's place takes the same samples, or is refused.
+        let profile = self.agent.active();
+        let sampled = profile.and_then(|p| p.sampled.as_deref());
+        let mut began = Instant::now();
+        for inputs in chunk.values.chunks_exact(width(chunk)).take(chunk.rows.len()).skip(first) {
+            let outputs = match &mut self.active {
+                Some(model) => model.answer(inputs, &mut answered.scratch),
+                None => Outputs::Failed,
+            };
+            let made = match outputs {
+                Outputs::Values(values) => {
+                    answered.outputs.extend_from_slice(values);
+                    Made::Values(answered.outputs.len())
+                }
+                Outputs::Missing => Made::Missing,
+                Outputs::Failed => Made::Failed,
+            };
+            answered.made.push(made);
+            // One answer ends where the next one begins.
+            let ended = Instant::now();
+            self.hooks.counters.latency.add(ended - began);
+            began = ended;
+            if let Some(sampled) = sampled {
+                derived::values(sampled, inputs, &mut answered.scratch);
+                if let Some(of) = profile.and_then(|profile| profile.projection.as_deref()) {
+                    let embedding = self.active.as_ref().map(Model::embedding).unwrap_or_default();
+                    projection::values(of, embedding, &mut answered.scratch);
+                }
+                answered.watched.extend_from_slice(&answered.scratch);
+                began = Instant::now();
+            }
+        }
+    }
+
+    /// Counts samples that were inferred, after who asked for them was answered.
+    fn take(&mut self, chunk: &Chunk) {
+        let (width, now) = (width(chunk), self.clock.now());
         if chunk.malformed > 0 {
             self.agent.handle(now, Input::Malformed(chunk.malformed));
             self.hooks.counters.late.fetch_add(chunk.late.into(), Ordering::Relaxed);
         }
-        for (at, (inputs, read)) in chunk.values.chunks_exact(width).zip(&chunk.rows).enumerate() {
-            let began = Instant::now();
-            let outputs = match &mut self.active {
-                Some(model) => model.answer(inputs, &mut self.outputs),
-                None => Outputs::Failed,
-            };
-            self.hooks.counters.latency.add(began.elapsed());
-            let watched = match &sampled {
-                Some(sampled) => {
-                    derived::values(sampled, inputs, &mut self.derived);
-                    if let Some(of) = self.agent.active().and_then(|profile| profile.projection.as_deref()) {
-                        let embedding = self.active.as_ref().map(Model::embedding).unwrap_or_default();
-                        projection::values(of, embedding, &mut self.derived);
-                    }
-                    &self.derived
-                }
-                None => inputs,
-            };
-            each(Answered { at, inputs, watched, outputs, before: &mut self.before });
-            let trial = match &mut self.candidate {
-                Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
-                _ => None,
-            };
-            let sample =
-                Sample { event_time: now.wall, inputs: watched, outputs, trial, label: read.label, id: read.id };
-            self.agent.handle(now, Input::Sample(sample));
-            // A release may have changed by this sample; the next one belongs to the new model.
-            self.act();
+        let mut answered = std::mem::take(&mut self.answered);
+        loop {
+            let next = answered.each().find_map(|(at, outputs)| {
+                let (inputs, read) = (chunk.values.get(at * width..(at + 1) * width)?, chunk.rows.get(at)?);
+                let trial = match &mut self.candidate {
+                    Some(model) if self.trial => Some(model.answer(inputs, &mut self.trial_outputs)),
+                    _ => None,
+                };
+                let watched = answered.watched(at, inputs);
+                let sample =
+                    Sample { event_time: now.wall, inputs: watched, outputs, trial, label: read.label, id: read.id };
+                self.agent.handle(now, Input::Sample(sample));
+                // A release may have changed by this sample; the next one belongs to the new model.
+                self.act().then_some(at + 1)
+            });
+            self.answered = answered;
+            let Some(next) = next else { break };
+            self.infer(chunk, next);
+            answered = std::mem::take(&mut self.answered);
         }
     }
 
@@ -132,7 +206,7 @@ impl Worker {
             // It was read for another release, whose classes it would be told.
             Some(Unanswered::Changed)
         } else {
-            (std::time::Instant::now() > deadline).then_some(Unanswered::Late)
+            (Instant::now() > deadline).then_some(Unanswered::Late)
         };
         if let Some(why) = refused {
             self.hooks.counters.late.fetch_add(chunk.rows.len() as u64, Ordering::Relaxed);
@@ -141,34 +215,33 @@ impl Worker {
             return;
         }
         let profile = self.agent.active().cloned();
-        let mut answers = std::mem::take(&mut self.answers);
         let changed = self.agent.drifted().map(|word| format!("{word}, as this device sees it"));
-        let mut answer = Ok(Answer::default());
-        self.samples(&chunk, |Answered { at, inputs, watched, outputs, before }| match (outputs, &mut answer) {
-            (Outputs::Values(values), Ok(answer)) => {
-                let word = profile.as_ref().and_then(|p| {
-                    let strange = p.ranges.outside(watched).or_else(|| changed.clone());
-                    let earlier = || before.as_mut().filter(|b| b.classes == p.classes).and_then(|b| b.answer(inputs));
-                    answers.give(p.guard, strange, values, earlier, &mut answer.scores)
-                });
-                answer.guards.push(word);
+        self.infer(&chunk, 0);
+        let (answered, mut answer) = (&self.answered, Ok(Answer::default()));
+        for (at, outputs) in answered.each() {
+            let Ok(found) = &mut answer else { break };
+            match outputs {
+                Outputs::Values(values) => {
+                    let inputs = &chunk.values[at * width(&chunk)..(at + 1) * width(&chunk)];
+                    let word = profile.as_ref().and_then(|p| {
+                        let strange = p.ranges.outside(answered.watched(at, inputs)).or_else(|| changed.clone());
+                        let before = self.before.as_mut().filter(|b| b.classes == p.classes);
+                        let earlier = || before.and_then(|b| b.answer(inputs));
+                        self.answers.give(p.guard, strange, values, earlier, &mut found.scores)
+                    });
+                    found.guards.push(word);
+                }
+                Outputs::Missing => answer = Err(Unanswered::Missing(at + 1)),
+                Outputs::Failed => answer = Err(Unanswered::Failed(at + 1)),
             }
-            (Outputs::Missing, Ok(_)) => answer = Err(Unanswered::Missing(at + 1)),
-            (Outputs::Failed, Ok(_)) => answer = Err(Unanswered::Failed(at + 1)),
-            (_, Err(_)) => {}
-        });
-        self.answers = answers;
-        if self.agent.active().map(|p| p.digest) != profile.map(|p| p.digest) {
-            // Some of the samples were another model's: neither are they one answer, nor may any of it be held.
-            self.answers.forget();
-            answer = Err(Unanswered::Changed);
         }
         if let Ok(answer) = &answer {
             let guarded = answer.guards.iter().flatten().count() as u64;
             self.hooks.counters.guarded.fetch_add(guarded, Ordering::Relaxed);
         }
-        // An application that has gone away needs no answer.
+        // An application that has gone away needs no answer; one that waits does not wait for what is counted.
         let _ = reply.send(answer);
+        self.take(&chunk);
     }
 
     /// Tells applications what they can ask.
@@ -191,4 +264,8 @@ impl Worker {
         self.hooks.counters.change(|snapshot| snapshot.release = release);
         self.served.send_replace(served);
     }
+}
+
+fn width(chunk: &Chunk) -> usize {
+    (chunk.values.len() / chunk.rows.len().max(1)).max(1)
 }
