@@ -99,7 +99,13 @@ impl Agent {
 
     /// From now on windows are also handed out for the disk, by [`Agent::poll_entry`]; `recovered` is what was found there.
     pub fn durable(&mut self, recovered: Vec<Recovered>) {
-        self.spool.durable(recovered);
+        let slot_ms = self.slots.active().map(|profile| profile.window_ms);
+        self.spool.durable(recovered, slot_ms);
+    }
+
+    /// The disk knows that frames of a stream leave, for which [`Entry::Sends`] had asked, or has refused to.
+    pub fn may_leave(&mut self, stream: Stream) {
+        self.spool.may_leave(stream);
     }
 
     /// The next thing to put on the disk.

@@ -4,8 +4,9 @@
 //! one are out; numbers that will never come are declared by a gap. Windows wait unnumbered, and share a frame, until one may be
 //! sent or is to be put on the disk. Only frames that were never sent give way, oldest first: of a frame that was sent nobody here
 //! knows whether the collector has stored it. Under pressure two neighbours become one frame of wider windows ([`coarsen`]) before
-//! any is evicted. What earlier starts left may have been sent: it is not merged, and a start gives up the oldest of it where it is more
-//! than there is room for.
+//! any is evicted. The same holds for what earlier starts left, if they sent nothing of it: before anything of a stream leaves whose frames may
+//! be on the disk, the disk says so ([`Entry::Sends`]). What may have been sent is not merged, and a start gives up the oldest of it where it
+//! is more than there is room for.
 //!
 //! What is kept here is in memory, and with [`Spool::durable`] also on the disk: every frame is handed out as an [`Entry`] for the
 //! [`journal`], and what an earlier start left comes back as a stream of its own, which is delivered first.
@@ -42,8 +43,8 @@ pub struct Spool {
     slot_ms: u32,
     /// Whether the clock was compared with the collector's.
     dated: bool,
-    /// First numbers of frames of this start that do not go together with the next one.
-    apart: BTreeSet<u64>,
+    /// Frames that do not go together with the next one, by stream and first number.
+    apart: BTreeSet<(Stream, u64)>,
     /// The end of the newest window that was handed over.
     closed: WallMs,
     /// What earlier starts left, oldest first, and last the stream of this start.
@@ -66,12 +67,24 @@ struct Line {
     records: VecDeque<Record>,
     /// The number that comes next.
     next: u64,
-    /// The highest number ever sent.
+    /// The highest number that may ever have been sent.
     sent: u64,
+    leave: Leave,
     /// Where this pass of sending stands.
     cursor: u64,
     /// Whether this pass has still to say which numbers are behind: a collector with an empty store would wait for them for ever.
     settles: bool,
+}
+
+/// Whether frames of a stream may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// The disk takes them for frames that never left.
+    No,
+    /// It has been told, and nothing was heard yet.
+    Asked,
+    /// They may.
+    Yes,
 }
 
 /// What is sent first when windows of earlier starts wait too.
@@ -127,6 +140,7 @@ impl Spool {
                 records: VecDeque::new(),
                 next: 1,
                 sent: 0,
+                leave: Leave::Yes,
                 cursor: 1,
                 settles: false,
             }]),
@@ -144,14 +158,19 @@ impl Spool {
         Self { drain, ..self }
     }
 
-    /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed.
-    pub fn durable(&mut self, mut recovered: Vec<Recovered>) {
+    /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed. `slot_ms` is the
+    /// length of the windows that are closed next, where that is known.
+    pub fn durable(&mut self, mut recovered: Vec<Recovered>, slot_ms: Option<u32>) {
         self.entries = Some(VecDeque::new());
+        self.live_mut().leave = Leave::No;
+        self.slot_ms = self.slot_ms.min(slot_ms.unwrap_or(u32::MAX));
         // The newest first, each before the others: stream numbers are random.
         recovered.sort_by_key(|stream| Reverse(stream.records.last().map(|record| record.closed)));
-        for Recovered { stream, after, records } in recovered {
+        for Recovered { stream, after, sent, records } in recovered {
             let next = after + 1;
-            let mut line = Line { stream, records: VecDeque::new(), next, sent: 0, cursor: next, settles: false };
+            // Numbers that the power cut took before they were on the disk may have been sent too.
+            let (sent, leave) = if sent { (u64::MAX, Leave::Yes) } else { (0, Leave::No) };
+            let mut line = Line { stream, records: VecDeque::new(), next, sent, leave, cursor: next, settles: false };
             for record in records {
                 if record.hi < line.next {
                     continue;
@@ -167,14 +186,18 @@ impl Spool {
                 line.next = record.hi + 1;
                 line.records.push_back(record);
             }
-            // An earlier start may have sent all of it, and later numbers too that the power cut took before they were on the disk.
-            line.sent = u64::MAX;
             line.settles = line.lowest() > 1;
             if !line.records.is_empty() {
                 self.lines.push_front(line);
             }
         }
-        self.forget_surplus();
+        self.make_room();
+    }
+
+    /// Frames of a stream may leave: the disk knows of it, or has refused to.
+    pub fn may_leave(&mut self, stream: Stream) {
+        let line = self.lines.iter_mut().find(|line| line.stream == stream && line.leave == Leave::Asked);
+        line.into_iter().for_each(|line| line.leave = Leave::Yes);
     }
 
     /// The life of this spool.
@@ -235,15 +258,13 @@ impl Spool {
 
     /// The next frame or gap to send, in order; `None` when all is sent or enough is in flight.
     pub fn next_to_send(&mut self) -> Option<Bytes> {
-        let live = self.live();
-        if live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next) {
+        if self.live().wants_number() && !self.waiting.is_empty() {
+            self.leave_at_once();
             self.number();
         }
-        let at = match self.drain {
-            Drain::Backlog => self.lines.iter().position(Line::is_due)?,
-            Drain::Live => self.lines.iter().rposition(Line::is_due)?,
-        };
-        let line = &mut self.lines[at];
+        self.ask();
+        let line = self.first_due(|line| line.leave == Leave::Yes)?;
+        let line = &mut self.lines[line];
         if std::mem::take(&mut line.settles) {
             let (stream, lowest) = (line.stream, line.lowest());
             return Some(self.gap(stream, 1, lowest - 1, GapReason::Settled).bytes);
@@ -254,11 +275,40 @@ impl Spool {
         Some(record.bytes.clone())
     }
 
-    /// Whether [`Spool::next_to_send`] would give something.
+    /// Whether [`Spool::next_to_send`] has something to do.
     pub fn has_next(&self) -> bool {
-        let live = self.live();
-        let numbered = self.lines.iter().any(Line::is_due);
-        numbered || (live.cursor == live.next && !self.waiting.is_empty() && live.room_for(live.next, live.next))
+        let leaves = self.first_due(|line| line.leave == Leave::Yes).is_some();
+        let asks = self.first_due(|_| true).is_some_and(|at| self.lines[at].leave == Leave::No);
+        leaves || asks || (self.live().wants_number() && !self.waiting.is_empty())
+    }
+
+    /// The line with something to send that comes first.
+    fn first_due(&self, which: impl Fn(&Line) -> bool) -> Option<usize> {
+        let due = |line: &Line| line.is_due() && which(line);
+        match self.drain {
+            Drain::Backlog => self.lines.iter().position(due),
+            Drain::Live => self.lines.iter().rposition(due),
+        }
+    }
+
+    /// Nothing of this stream was handed out for the disk: what is told now stands there before the first frame does.
+    fn leave_at_once(&mut self) {
+        let live = self.live_mut();
+        if live.leave == Leave::No && live.next == 1 {
+            live.leave = Leave::Yes;
+            let stream = live.stream;
+            self.entry(Entry::Sends { stream, waits: false });
+        }
+    }
+
+    /// Tells the disk that frames of the line that comes first are about to leave.
+    fn ask(&mut self) {
+        if let Some(at) = self.first_due(|_| true).filter(|&at| self.lines[at].leave == Leave::No) {
+            let line = &mut self.lines[at];
+            line.leave = Leave::Asked;
+            let stream = line.stream;
+            self.entry(Entry::Sends { stream, waits: true });
+        }
     }
 
     /// Everything unacknowledged is to be sent again.
@@ -266,6 +316,10 @@ impl Spool {
         for line in &mut self.lines {
             line.cursor = line.lowest();
             line.settles = line.cursor > 1;
+            if line.leave == Leave::Asked {
+                // Asked again, should the answer have been lost.
+                line.leave = Leave::No;
+            }
         }
     }
 
@@ -277,8 +331,10 @@ impl Spool {
     /// The collector has stored every frame up to `through`.
     pub fn acknowledge(&mut self, stream: Stream, through: Seq) -> Acknowledged {
         let Some(at) = self.lines.iter().position(|line| line.stream == stream) else { return Acknowledged::Foreign };
+        let live = at + 1 == self.lines.len();
         let line = &mut self.lines[at];
-        if through.0 > line.sent {
+        // Of an earlier start the collector may know more than the disk, which lost it with the power or had refused.
+        if live && through.0 > line.sent {
             return Acknowledged::NeverSent;
         }
         if line.records.front().is_none_or(|r| r.hi > through.0) {
@@ -287,13 +343,11 @@ impl Spool {
         let stored = line.records.partition_point(|r| r.hi <= through.0);
         let stored: Vec<Record> = line.records.drain(..stored).collect();
         line.cursor = line.cursor.max(line.lowest());
-        if line.records.is_empty() && at + 1 < self.lines.len() {
+        if line.records.is_empty() && !live {
             self.lines.remove(at);
         }
         stored.iter().for_each(|record| self.lets_go(record));
-        if stream == self.live().stream {
-            self.apart = self.apart.split_off(&through.0);
-        }
+        self.apart.retain(|&(of, lo)| of != stream || lo > through.0);
         let windows = stored.iter().map(|record| u64::from(record.windows)).sum();
         self.counts.acknowledged += windows;
         self.kept -= windows;
@@ -353,16 +407,7 @@ impl Spool {
         let line = self.live_mut();
         line.records.push_back(record);
         line.next += 1;
-        while let Some((class, crowded)) = self.pressed() {
-            let merged = match crowded {
-                // Any two will do.
-                true => Class::BUDGETED.iter().any(|class| self.coarsen(*class, true)),
-                false => self.coarsen(class, false),
-            };
-            if !merged && !self.evict(class) {
-                break;
-            }
-        }
+        self.relieve();
     }
 
     fn frame(&mut self, stream: Stream, lo: u64, hi: u64, windows: &[Box<[u8]>]) -> Option<Bytes> {
@@ -402,6 +447,11 @@ impl Line {
     fn room_for(&self, lo: u64, hi: u64) -> bool {
         let lowest = self.lowest();
         hi < lowest + IN_FLIGHT_MAX || lo == lowest
+    }
+
+    /// Whether all of it was sent, and what comes next may be.
+    fn wants_number(&self) -> bool {
+        self.cursor == self.next && self.room_for(self.next, self.next)
     }
 
     /// Where the record to be sent next stands, if it may be sent.
@@ -444,7 +494,7 @@ mod tests {
             spool.number();
         }
         records.extend(spool.live().records.iter().cloned());
-        Recovered { stream: Stream(stream), after: 0, records }
+        Recovered { stream: Stream(stream), after: 0, sent: true, records }
     }
 
     fn streams(spool: &mut Spool) -> Vec<u64> {
@@ -459,7 +509,7 @@ mod tests {
     fn the_backlog_or_what_is_new_goes_first() {
         for (drain, wanted) in [(Drain::Backlog, [1, 1, 2, 9]), (Drain::Live, [9, 2, 1, 1])] {
             let mut spool = Spool::new(Stream(9), room(100)).with_drain(drain);
-            spool.durable(vec![left(2, 1), left(1, 2)]);
+            spool.durable(vec![left(2, 1), left(1, 2)], None);
             spool.append(&window(5));
             assert_eq!(streams(&mut spool), wanted);
         }
@@ -468,7 +518,7 @@ mod tests {
     #[test]
     fn an_earlier_start_may_have_sent_more_than_its_disk_knows() {
         let mut spool = Spool::new(Stream(9), room(100));
-        spool.durable(vec![left(1, 2)]);
+        spool.durable(vec![left(1, 2)], None);
         assert_eq!(streams(&mut spool), [1, 1]);
         // The collector has five frames of it; the power went before the last three were on the disk.
         assert_eq!(spool.acknowledge(Stream(1), Seq(5)), Acknowledged::Progress(2));
@@ -485,13 +535,13 @@ mod tests {
         // Stream numbers say nothing of time: 7 is the oldest, then 2, then 5.
         let mut damaged = left_at(1_000, 7, 30);
         damaged.records.remove(3);
-        spool.durable(vec![left_at(2_000, 2, 30), left_at(3_000, 5, 40), damaged]);
+        spool.durable(vec![left_at(2_000, 2, 30), left_at(3_000, 5, 40), damaged], None);
         let counts = spool.counts();
         assert_eq!((counts.closed, counts.evicted, spool.windows_waiting()), (99, 38, 61));
         let kept: Vec<(u64, u64, u64)> = std::iter::from_fn(|| spool.next_entry())
             .map(|entry| match entry {
                 Entry::Keep(stream, gap) => (stream.0, gap.lo, gap.hi),
-                Entry::Stored(..) => panic!("nothing was acknowledged"),
+                Entry::Stored(..) | Entry::Sends { .. } => panic!("nothing was acknowledged"),
             })
             .collect();
         assert_eq!(kept, [(7, 1, 3), (7, 5, 30), (2, 1, 9)], "the disk has gaps in their place");
@@ -509,6 +559,69 @@ mod tests {
         assert_eq!(spool.acknowledge(Stream(2), Seq(30)), Acknowledged::Progress(21));
         let c = spool.counts();
         assert_eq!(c.closed, c.acknowledged + c.merged + c.evicted + spool.windows_waiting());
+    }
+
+    fn entries(spool: &mut Spool) -> Vec<Entry> {
+        std::iter::from_fn(|| spool.next_entry()).collect()
+    }
+
+    #[test]
+    fn what_no_start_has_sent_gets_wider_before_any_is_lost() {
+        let mut spool = Spool::new(Stream(9), room(64));
+        let kept = [left_at(1_000, 7, 60), left_at(2_000, 2, 60)].map(|left| Recovered { sent: false, ..left });
+        spool.durable(kept.into(), Some(60_000));
+        assert_eq!((spool.counts().closed, spool.counts().merged, spool.counts().evicted), (120, 56, 0));
+        let wider = entries(&mut spool);
+        assert!(
+            wider.len() == 56
+                && wider.iter().all(|e| matches!(e, Entry::Keep(_, r) if r.windows == 1 && r.hi == r.lo + 1))
+        );
+        for at in 0..300 {
+            spool.append(&window(at));
+            spool.number();
+        }
+        let counts = spool.counts();
+        assert_eq!((counts.closed, counts.evicted), (420, 0), "{counts:?}");
+        // Each stream waits until the disk knows that it leaves.
+        assert_eq!(spool.next_to_send(), None);
+        for stream in [7, 2] {
+            let told = entries(&mut spool);
+            assert_eq!(told.last(), Some(&Entry::Sends { stream: Stream(stream), waits: true }));
+            assert!(!spool.has_next(), "nothing to do until then");
+            spool.may_leave(Stream(stream));
+            assert!(streams(&mut spool).iter().all(|of| *of == stream));
+            entries(&mut spool);
+            // Whatever of an earlier start the collector has is acknowledged.
+            assert!(matches!(spool.acknowledge(Stream(stream), Seq(70)), Acknowledged::Progress(_)), "{stream}");
+            spool.rewind();
+            assert_eq!(spool.next_to_send(), None);
+        }
+        spool.may_leave(Stream(9));
+        sent(&mut spool);
+        assert_eq!(spool.windows_waiting(), 0);
+    }
+
+    #[test]
+    fn what_leaves_is_told_before_it_may_stand_on_the_disk() {
+        let mut spool = Spool::new(Stream(9), room(64));
+        spool.durable(Vec::new(), None);
+        spool.append(&window(1));
+        assert!(spool.next_to_send().is_some(), "a link that works waits for no disk");
+        let told = entries(&mut spool);
+        assert_eq!(told[0], Entry::Sends { stream: Stream(9), waits: false });
+        assert!(matches!(told[1..], [Entry::Keep(..)]));
+        // Without a link it came to the disk first.
+        let mut spool = Spool::new(Stream(9), room(64));
+        spool.durable(Vec::new(), None);
+        spool.append(&window(1));
+        spool.commit();
+        assert_eq!(spool.next_to_send(), None);
+        assert_eq!(entries(&mut spool)[1..], [Entry::Sends { stream: Stream(9), waits: true }]);
+        spool.rewind();
+        assert_eq!(spool.next_to_send(), None);
+        assert_eq!(entries(&mut spool).len(), 1, "asked again after the link was lost");
+        spool.may_leave(Stream(9));
+        assert!(spool.next_to_send().is_some());
     }
 
     /// First number, last number, and the windows' (first slot, slots).
@@ -611,7 +724,7 @@ mod tests {
     #[test]
     fn a_full_backlog_of_earlier_starts_does_not_take_what_is_new() {
         let mut spool = Spool::new(Stream(9), room(64));
-        spool.durable(vec![left(1, 100)]);
+        spool.durable(vec![left(1, 100)], None);
         for at in 0..300 {
             spool.append(&window(at));
             spool.number();

@@ -43,7 +43,8 @@ pub const STREAMS_PER_DEVICE_MAX: usize = 64;
 const AHEAD_MAX: u64 = 63;
 
 impl Entry {
-    /// Admits frame `seq` with this checksum, which stands for the `back` numbers before it too: they are settled with it, or not at all.
+    /// Admits frame `seq` with this checksum, which stands for the `back` numbers before it too. Where some of them are settled and others not
+    /// it is not merged, and the others count as lost: the device's disk had refused to note that the first ones had left, and lost the power.
     pub fn admit_back(&mut self, seq: Seq, back: u32, crc: u32) -> Admission {
         let lo = seq.0.saturating_sub(back.into());
         if back == 0 || lo == 0 || seq.0 <= self.through.0 {
@@ -52,20 +53,28 @@ impl Entry {
         if seq == self.last_seq && crc != self.last_crc {
             return Admission::Cloned;
         }
+        if lo > self.through.0 + 1 && seq.0 - self.through.0 > AHEAD_MAX {
+            return Admission::TooFarAhead;
+        }
+        let beyond = lo.max(self.through.0 + 1)..=seq.0.min(self.through.0 + AHEAD_MAX);
+        let known = beyond.filter(|n| self.mask & (1 << (n - self.through.0 - 1)) != 0).count() as u64;
+        let known = known + (self.through.0 + 1).saturating_sub(lo);
+        let all = u64::from(back) + 1;
+        if known == all {
+            return Admission::Duplicate;
+        }
         if lo <= self.through.0 + 1 {
             // From the mark on, however far.
             self.mask = self.mask.checked_shr((seq.0 - self.through.0) as u32).unwrap_or(0);
             self.through = seq;
         } else {
-            if seq.0 - self.through.0 > AHEAD_MAX {
-                return Admission::TooFarAhead;
-            }
-            if self.mask & (1 << (seq.0 - self.through.0 - 1)) != 0 {
-                return Admission::Duplicate;
-            }
             (lo..=seq.0).for_each(|n| self.mask |= 1 << (n - self.through.0 - 1));
         }
         self.slide();
+        if known > 0 {
+            self.lost += all - known;
+            return Admission::Duplicate;
+        }
         (self.last_seq, self.last_crc) = (seq, crc);
         Admission::Accepted
     }
@@ -227,6 +236,12 @@ mod tests {
         assert_eq!((e.through, e.mask), (Seq(70), 0));
         assert_eq!(e.admit_back(Seq(200), 3, 6), Admission::TooFarAhead);
         assert_eq!(e.admit(Seq(71), 7), Admission::Accepted);
+        // What is stored already cannot be taken out of a frame: the rest of it is lost, and nothing is counted twice.
+        assert_eq!(e.admit_back(Seq(74), 4, 8), Admission::Duplicate);
+        assert_eq!((e.through, e.mask, e.lost), (Seq(74), 0, 3));
+        assert_eq!(e.admit(Seq(77), 9), Admission::Accepted);
+        assert_eq!(e.admit_back(Seq(78), 2, 10), Admission::Duplicate);
+        assert_eq!((e.through, e.mask, e.lost), (Seq(74), 0b1110, 5));
     }
 
     #[test]

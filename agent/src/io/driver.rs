@@ -235,6 +235,7 @@ struct Worker {
 enum Woken {
     Link(LinkEvent),
     Done(Done),
+    Leaves(Stream),
     Fed(Option<Fed>),
     Stop,
     Tick,
@@ -256,6 +257,7 @@ impl Worker {
             let woken = tokio::select! {
                 Some(event) = self.events.recv() => Woken::Link(event),
                 Some(done) = self.done.recv() => Woken::Done(done),
+                Some(stream) = self.spool.leaves() => Woken::Leaves(stream),
                 fed = next(&mut self.feed), if self.ending.is_none() => Woken::Fed(fed),
                 _ = self.publish.reserve(), if blocked => Woken::Tick,
                 _ = self.stopped.changed(), if self.ending.is_none() => Woken::Stop,
@@ -264,6 +266,7 @@ impl Worker {
             match woken {
                 Woken::Link(event) => self.link_event(event),
                 Woken::Done(done) => self.job_done(done),
+                Woken::Leaves(stream) => self.agent.may_leave(stream),
                 Woken::Fed(fed) => self.fed(fed),
                 Woken::Stop => self.end(STOP),
                 Woken::Tick => self.handle(Input::Tick),

@@ -5,16 +5,19 @@
 //! memory alone, which is said once.
 
 use super::bundle_dir::sync_dir;
-use crate::spool::journal::{Entry, Files, Found, Journal};
+use crate::spool::journal::{self, Entry, Files, Found, Journal};
 use driftline_shared::units::Stream;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Entries on their way to the thread.
 const ENTRIES_MAX: usize = 256;
+/// Streams that may leave, on their way from the thread.
+const LEAVES_MAX: usize = 64;
 /// A disk that refused is tried again after so long.
 const RETRY: Duration = Duration::from_secs(5);
 /// Inodes that stay free for others.
@@ -91,7 +94,10 @@ impl Files for SpoolDir {
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = self.open.as_ref().is_none_or(|(open, _)| open != name);
-        self.room_for(bytes.len(), new)?;
+        if !name.ends_with(journal::CURSOR_NEW) {
+            // A cursor's few bytes let segments go, which makes room.
+            self.room_for(bytes.len(), new)?;
+        }
         self.file(name)?.write_all(bytes)
     }
 
@@ -118,6 +124,7 @@ impl Files for SpoolDir {
 #[derive(Debug)]
 pub struct Writer {
     entries: SyncSender<Entry>,
+    leaves: mpsc::Receiver<Stream>,
     ended: Receiver<()>,
 }
 
@@ -135,12 +142,13 @@ pub fn start(dir: &Path, free: u64, live: Stream, delay: Duration) -> io::Result
     }
     let (entries, inbox) = sync_channel(ENTRIES_MAX);
     let (end, ended) = sync_channel(1);
+    let (leave, leaves) = mpsc::channel(LEAVES_MAX);
     let shown = dir.to_owned();
     std::thread::Builder::new().name("spool".into()).spawn(move || {
-        write(journal, &inbox, delay, &shown);
+        write(journal, &inbox, &leave, delay, &shown);
         let _ = end.send(());
     })?;
-    Ok((Writer { entries, ended }, found))
+    Ok((Writer { entries, leaves, ended }, found))
 }
 
 impl Writer {
@@ -151,14 +159,25 @@ impl Writer {
         })
     }
 
+    /// The next stream whose frames may leave, since the disk knows that they do, or has refused to.
+    pub async fn leaves(&mut self) -> Option<Stream> {
+        self.leaves.recv().await
+    }
+
     /// Waits until everything is written, at most so long.
     pub fn finish(self, patience: Duration) {
-        drop(self.entries);
+        drop((self.entries, self.leaves));
         let _ = self.ended.recv_timeout(patience);
     }
 }
 
-fn write(mut journal: Journal<SpoolDir>, inbox: &Receiver<Entry>, delay: Duration, dir: &Path) {
+fn write(
+    mut journal: Journal<SpoolDir>,
+    inbox: &Receiver<Entry>,
+    leave: &mpsc::Sender<Stream>,
+    delay: Duration,
+    dir: &Path,
+) {
     let mut refused = false;
     // When what waits is to be written.
     let mut due: Option<Instant> = None;
@@ -167,18 +186,28 @@ fn write(mut journal: Journal<SpoolDir>, inbox: &Receiver<Entry>, delay: Duratio
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
+        let mut leaves = None;
         match entry {
-            Ok(entry) => journal.take(entry),
+            Ok(entry) => {
+                if let Entry::Sends { stream, waits: true } = entry {
+                    leaves = Some(stream);
+                }
+                journal.take(entry);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if Instant::now() < *due.get_or_insert_with(|| Instant::now() + delay) {
+        if leaves.is_none() && Instant::now() < *due.get_or_insert_with(|| Instant::now() + delay) {
             continue;
         }
         let result = journal.commit();
         said(refused, &result, dir);
         refused = result.is_err();
         due = refused.then(|| Instant::now() + RETRY);
+        if let Some(stream) = leaves {
+            // Also when the disk refuses: delivery does not depend on it.
+            let _ = leave.blocking_send(stream);
+        }
     }
     said(refused, &journal.close(), dir);
     if journal.unsaved() > 0 {

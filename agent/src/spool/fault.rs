@@ -1,4 +1,4 @@
-//! A disk in memory whose power can be cut after any operation, and which can refuse: for tests and the simulator.
+//! A disk in memory whose power can be cut after any operation, and which can be full: for tests and the simulator.
 //!
 //! What a cut leaves is what the promises of POSIX allow: of a file everything up to its last sync, and of what was added since a
 //! part, or zeros in its place; names, renames and removals since the last sync of the directory in any selection.
@@ -31,7 +31,7 @@ struct State {
     base: BTreeMap<String, Vec<u8>>,
     log: Vec<Op>,
     files: BTreeMap<String, Vec<u8>>,
-    refuses: bool,
+    full: bool,
 }
 
 /// A directory; clones are the same one.
@@ -57,9 +57,9 @@ impl FaultFs {
         self.0.borrow().log.clone()
     }
 
-    /// Whether to refuse; a refused addition leaves half of itself.
-    pub fn fail(&self, refuses: bool) {
-        self.0.borrow_mut().refuses = refuses;
+    /// Whether it is full: nothing can be added (half of it is), and names can still change.
+    pub fn fill(&self, full: bool) {
+        self.0.borrow_mut().full = full;
     }
 
     /// One of the disks that a power cut now can leave.
@@ -142,12 +142,10 @@ impl FaultFs {
 
     fn act(&self, op: Op) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
-        if state.refuses {
-            if let Op::Append(name, bytes) = &op {
-                let half = bytes[..bytes.len() / 2].to_vec();
-                state.files.entry(name.clone()).or_default().extend(&half);
-                state.log.push(Op::Append(name.clone(), half));
-            }
+        if let (true, Op::Append(name, bytes)) = (state.full, &op) {
+            let half = bytes[..bytes.len() / 2].to_vec();
+            state.files.entry(name.clone()).or_default().extend(&half);
+            state.log.push(Op::Append(name.clone(), half));
             return Err(io::ErrorKind::StorageFull.into());
         }
         match &op {

@@ -2,7 +2,8 @@
 //!
 //! Every start has a stream of its own, so no number is ever given twice, whatever of the last start was lost. A stream is a row of
 //! append-only segments `<stream>-<index>.seg` ([`super::record`]) and a cursor `<stream>.ack`, the number up to which the collector has
-//! stored everything. A batch of frames is one write and one sync. Nothing is ever cut or written over; a segment is removed once every
+//! stored everything. A stream of which frames are written before any was sent has a `<stream>.home`, which becomes the cursor before the first one leaves:
+//! by a rename, for which a full disk has room. A batch of frames is one write and one sync. Nothing is ever cut or written over; a segment is removed once every
 //! record in it is acknowledged and the cursor that says so is on the disk, or once later records that cover its numbers are: what the
 //! spool has merged or evicted takes no room.
 //!
@@ -24,6 +25,8 @@ pub const PENDING_MAX: usize = 50_000;
 /// Files of a directory that are looked at.
 const FILES_MAX: usize = 10_000;
 const CURSOR_BYTES: usize = 20;
+/// How the name of a cursor ends until it is whole.
+pub const CURSOR_NEW: &str = ".new";
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The disk, as far as the spool needs it: one directory.
@@ -51,6 +54,13 @@ pub enum Entry {
     Keep(Stream, Record),
     /// The collector has stored every number up to this one.
     Stored(Stream, u64),
+    /// Frames of a stream are about to leave the device.
+    Sends {
+        /// The stream.
+        stream: Stream,
+        /// Whether they wait until the disk says so: some of them may stand on it already.
+        waits: bool,
+    },
 }
 
 /// A stream of an earlier start, and what of it the collector has not acknowledged.
@@ -60,6 +70,8 @@ pub struct Recovered {
     pub stream: Stream,
     /// Every number up to this one is acknowledged.
     pub after: u64,
+    /// Whether some of it may have been sent.
+    pub sent: bool,
     /// Frames and gaps, ascending; a number that is missing between them was damaged.
     pub records: Vec<Record>,
 }
@@ -86,6 +98,10 @@ struct Line {
     /// What the cursor on the disk says.
     cursor: u64,
     acknowledged: u64,
+    /// Whether the disk says that nothing of it has left the device.
+    home: bool,
+    /// Whether frames of it leave the device.
+    sends: bool,
 }
 
 /// The journal of one directory.
@@ -112,13 +128,27 @@ fn cursor_name(stream: Stream) -> String {
     format!("{:016x}.ack", stream.0)
 }
 
-fn parse_name(name: &str) -> Option<(Stream, Option<u32>)> {
+fn home_name(stream: Stream) -> String {
+    format!("{:016x}.home", stream.0)
+}
+
+enum Part {
+    Cursor,
+    Home,
+    Segment(u32),
+}
+
+fn parse_name(name: &str) -> Option<(Stream, Part)> {
     let hex = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Stream);
-    if let Some(stem) = name.strip_suffix(".ack") {
-        return Some((hex(stem)?, None));
+    match name.rsplit_once('.')? {
+        (stem, "ack") => Some((hex(stem)?, Part::Cursor)),
+        (stem, "home") => Some((hex(stem)?, Part::Home)),
+        (stem, "seg") => {
+            let (stream, index) = stem.split_once('-')?;
+            Some((hex(stream)?, Part::Segment(index.parse().ok()?)))
+        }
+        _ => None,
     }
-    let (stream, index) = name.strip_suffix(".seg")?.split_once('-')?;
-    Some((hex(stream)?, Some(index.parse().ok()?)))
 }
 
 fn cursor_bytes(stream: Stream, through: u64) -> [u8; CURSOR_BYTES] {
@@ -179,13 +209,15 @@ impl<F: Files> Journal<F> {
         names.sort();
         for name in &names {
             match parse_name(name) {
-                Some((stream, None)) => {
+                Some((stream, Part::Home)) => lines.entry(stream).or_default().home = true,
+                Some((stream, Part::Cursor)) => {
                     let through = files.read(name).ok().and_then(|bytes| parse_cursor(stream, &bytes));
                     let line = lines.entry(stream).or_default();
                     // Without a cursor everything is sent again, and known by its number.
                     (line.cursor, line.acknowledged) = (through.unwrap_or(0), through.unwrap_or(0));
+                    line.sends = true;
                 }
-                Some((stream, Some(index))) => {
+                Some((stream, Part::Segment(index))) => {
                     let bytes = match files.read(name) {
                         Ok(bytes) => bytes,
                         Err(e) => {
@@ -220,7 +252,7 @@ impl<F: Files> Journal<F> {
                         }
                     }
                 }
-                None if name.ends_with(".new") => {
+                None if name.ends_with(CURSOR_NEW) => {
                     // A cursor that was not renamed in time.
                     let _ = files.remove(name);
                 }
@@ -231,7 +263,8 @@ impl<F: Files> Journal<F> {
             let left = records.remove(stream).unwrap_or_default();
             let records: Vec<Record> = left.into_values().filter(|r| r.hi > line.cursor).collect();
             if !records.is_empty() {
-                found.streams.push(Recovered { stream: *stream, after: line.cursor, records });
+                let sent = line.sends || !line.home;
+                found.streams.push(Recovered { stream: *stream, after: line.cursor, sent, records });
             }
         }
         lines.entry(live).or_default();
@@ -258,10 +291,15 @@ impl<F: Files> Journal<F> {
 
     /// Takes entries, to be written by the next [`Journal::commit`]. A frame that is acknowledged before that is not written at all.
     pub fn take(&mut self, entry: Entry) {
+        if let Entry::Sends { stream, .. } = entry {
+            self.lines.entry(stream).or_default().sends = true;
+            return;
+        }
         if let Entry::Stored(stored, through) = entry {
             self.pending.retain(|entry| match entry {
                 Entry::Keep(stream, record) => *stream != stored || record.hi > through,
                 Entry::Stored(stream, earlier) => *stream != stored || *earlier > through,
+                Entry::Sends { .. } => true,
             });
         }
         if let Entry::Keep(stream, wide) = &entry
@@ -277,11 +315,6 @@ impl<F: Files> Journal<F> {
         self.pending.push_back(entry);
     }
 
-    /// Whether something waits to be written.
-    pub fn is_dirty(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
     /// Frames that were never written because the disk refused for too long.
     pub fn unsaved(&self) -> u64 {
         self.unsaved
@@ -289,6 +322,7 @@ impl<F: Files> Journal<F> {
 
     /// Writes what was taken: when this returns, frames survive a power cut. After an error everything still waits.
     pub fn commit(&mut self) -> io::Result<()> {
+        self.say_what_leaves()?;
         self.write_earlier()?;
         while self.pending.iter().any(|entry| matches!(entry, Entry::Keep(..))) {
             self.write_segment()?;
@@ -319,23 +353,52 @@ impl<F: Files> Journal<F> {
         streams.into_iter().try_for_each(|stream| self.write_cursor(stream))
     }
 
-    /// Writes what takes the place of frames of earlier starts: each in a segment of its own, before what it stands for is let go of.
+    /// Says of streams of which frames leave the device that they do.
+    fn say_what_leaves(&mut self) -> io::Result<()> {
+        let leaving = self.lines.iter().filter(|(_, line)| line.sends && line.home);
+        let leaving: Vec<Stream> = leaving.map(|(stream, _)| *stream).collect();
+        for stream in leaving {
+            self.files.rename(&home_name(stream), &cursor_name(stream))?;
+            self.files.sync_names()?;
+            self.lines.entry(stream).or_default().home = false;
+        }
+        Ok(())
+    }
+
+    /// Writes what takes the place of frames of earlier starts, those of a stream in one segment, before what they stand for is let go of.
     fn write_earlier(&mut self) -> io::Result<()> {
-        let of_earlier = |entry: &Entry, live: Stream| matches!(entry, Entry::Keep(stream, _) if *stream != live);
-        while let Some(at) = self.pending.iter().position(|entry| of_earlier(entry, self.live)) {
-            let Some(Entry::Keep(stream, record)) = self.pending.get(at).cloned() else { break };
+        let earlier = |entry: &Entry| match entry {
+            Entry::Keep(stream, _) if *stream != self.live => Some(*stream),
+            _ => None,
+        };
+        while let Some(stream) = self.pending.iter().find_map(earlier) {
             // After all that the stream has: of two records of one number the later one counts.
             let index = self.lines.get(&stream).and_then(|line| line.segments.keys().last()).map_or(0, |last| last + 1);
             let name = segment_name(stream, index);
             let mut bytes = record::head(stream).to_vec();
-            record.write(&mut bytes);
+            let mut placed = Vec::new();
+            for entry in &self.pending {
+                if let Entry::Keep(of, record) = entry
+                    && *of == stream
+                    && bytes.len() < self.segment_bytes
+                {
+                    record.write(&mut bytes);
+                    placed.push((record.lo, record.hi));
+                }
+            }
             // Whatever happens now, the file may be there with some of it.
             self.lines.entry(stream).or_default().segments.entry(index).or_default();
             self.files.append(&name, &bytes)?;
             self.files.sync(&name)?;
             self.files.sync_names()?;
-            self.pending.remove(at);
-            self.lines.entry(stream).or_default().place(record.lo, record.hi, index);
+            let mut left = placed.len();
+            self.pending.retain(|entry| {
+                let written = left > 0 && matches!(entry, Entry::Keep(of, _) if *of == stream);
+                left -= usize::from(written);
+                !written
+            });
+            let line = self.lines.entry(stream).or_default();
+            placed.into_iter().for_each(|(lo, hi)| line.place(lo, hi, index));
         }
         Ok(())
     }
@@ -364,6 +427,10 @@ impl<F: Files> Journal<F> {
                 record.write(&mut self.scratch);
                 placed.push((record.lo, record.hi));
             }
+        }
+        if self.lines.get(&self.live).is_none_or(|line| !line.sends && !line.home && line.segments.is_empty()) {
+            self.write_whole(self.live, home_name(self.live), 0)?;
+            self.lines.entry(self.live).or_default().home = true;
         }
         let name = segment_name(self.live, index);
         // Whatever happens now, the file may be there with some of it.
@@ -403,18 +470,23 @@ impl<F: Files> Journal<F> {
         if empty && stream != self.live { self.forget(stream) } else { Ok(()) }
     }
 
-    /// Puts the cursor on the disk: written beside, synced, renamed.
+    /// Puts the cursor on the disk.
     fn write_cursor(&mut self, stream: Stream) -> io::Result<()> {
-        let Some(line) = self.lines.get_mut(&stream) else { return Ok(()) };
-        let (name, new) = (cursor_name(stream), format!("{:016x}.new", stream.0));
+        let Some(acknowledged) = self.lines.get(&stream).map(|line| line.acknowledged) else { return Ok(()) };
+        self.write_whole(stream, cursor_name(stream), acknowledged)?;
+        self.lines.entry(stream).or_default().cursor = acknowledged;
+        Ok(())
+    }
+
+    /// Written beside, synced, renamed.
+    fn write_whole(&mut self, stream: Stream, name: String, through: u64) -> io::Result<()> {
+        let new = format!("{:016x}{CURSOR_NEW}", stream.0);
         // A leftover of a failed try would be added to.
         let _ = self.files.remove(&new);
-        self.files.append(&new, &cursor_bytes(stream, line.acknowledged))?;
+        self.files.append(&new, &cursor_bytes(stream, through))?;
         self.files.sync(&new)?;
         self.files.rename(&new, &name)?;
-        self.files.sync_names()?;
-        line.cursor = line.acknowledged;
-        Ok(())
+        self.files.sync_names()
     }
 
     /// Removes what is left of a stream that is delivered: the cursor last, since without it segments would be sent again.
@@ -424,9 +496,11 @@ impl<F: Files> Journal<F> {
             self.files.remove(&segment_name(stream, *index))?;
         }
         self.files.sync_names()?;
-        match self.files.remove(&cursor_name(stream)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        for name in [home_name(stream), cursor_name(stream)] {
+            match self.files.remove(&name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
         self.lines.remove(&stream);
         Ok(())
@@ -475,6 +549,8 @@ mod tests {
     struct Promise {
         durable: Vec<(usize, (u64, u64))>,
         acknowledged: Vec<(usize, (u64, u64))>,
+        /// Streams of which something has left the device.
+        left: Vec<(usize, u64)>,
     }
 
     /// Three starts of an agent that keeps frames and has some acknowledged: the log and the promises.
@@ -487,7 +563,17 @@ mod tests {
             let mut old: Vec<(u64, u64)> = left(&found).into_iter().collect();
             next = 1;
             let (mut acknowledged, mut wide) = (0, BTreeSet::new());
-            for _ in 0..12 {
+            // At once, or after some of it has come to the disk.
+            let (mut leaves, from) = (false, random.bits() % 5);
+            for round in 0..12 {
+                if round == from {
+                    leaves = true;
+                    journal.take(Entry::Sends { stream: Stream(start), waits: from > 0 });
+                    if from > 0 {
+                        journal.commit().expect("a sound disk");
+                    }
+                    promise.left.push((sink.log().len(), start));
+                }
                 let many = 1 + random.bits() % 40;
                 let kept: Vec<u64> = (next..next + many).collect();
                 next += many;
@@ -499,7 +585,7 @@ mod tests {
                     wide.insert(n + 1);
                     journal.take(Entry::Keep(Stream(start), merged(n)));
                 }
-                if random.unit() < 0.5 && acknowledged < next - 1 {
+                if leaves && random.unit() < 0.5 && acknowledged < next - 1 {
                     let through = acknowledged + 1 + random.bits() % (next - 1 - acknowledged);
                     // A frame is acknowledged whole.
                     let through =
@@ -512,6 +598,9 @@ mod tests {
                 }
                 if random.unit() < 0.3 && !old.is_empty() {
                     let (stream, n) = old.remove(0);
+                    journal.take(Entry::Sends { stream: Stream(stream), waits: true });
+                    journal.commit().expect("a sound disk");
+                    promise.left.push((sink.log().len(), stream));
                     journal.take(Entry::Stored(Stream(stream), n));
                     promise.acknowledged.push((sink.log().len(), (stream, n)));
                 }
@@ -538,6 +627,10 @@ mod tests {
                 "seed {seed}, {at} operations: {kept:?} is lost"
             );
         }
+        for (_, stream) in promise.left.iter().filter(|(n, _)| *n <= at) {
+            let known = found.streams.iter().find(|s| s.stream.0 == *stream).is_none_or(|s| s.sent);
+            assert!(known, "seed {seed}, {at} operations: some of stream {stream} has left");
+        }
         for recovered in found.streams.iter().flat_map(|s| &s.records) {
             let written = if recovered.lo < recovered.hi { merged(recovered.lo) } else { record(recovered.lo) };
             assert_eq!(*recovered, written, "seed {seed}, {at} operations: never written");
@@ -561,17 +654,17 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_refuses_loses_nothing_once_it_works_again() {
+    fn a_full_disk_loses_nothing_once_it_has_room_again() {
         for seed in 0..40 {
             let sink = FaultFs::default();
             let mut random = Random::new(seed);
             let (mut journal, _) = open(sink.clone(), 1);
             for n in 1..=60 {
                 journal.take(Entry::Keep(Stream(1), record(n)));
-                sink.fail(random.unit() < 0.3);
+                sink.fill(random.unit() < 0.3);
                 let _ = journal.commit();
             }
-            sink.fail(false);
+            sink.fill(false);
             journal.commit().expect("works again");
             let (_, found) = open(sink.clone(), 2);
             assert_eq!(left(&found), (1..=60).map(|n| (1, n)).collect(), "seed {seed}");
@@ -608,13 +701,13 @@ mod tests {
         let (mut journal, _) = open(sink.clone(), 1);
         (1..=100).for_each(|n| journal.take(Entry::Keep(Stream(1), record(n))));
         journal.commit().expect("a sound disk");
-        let before = sink.clone().list().expect("a listing").len();
+        let segments = || sink.clone().list().expect("a listing").iter().filter(|n| n.ends_with(".seg")).count();
+        let before = segments();
         let (mut journal, _) = open(sink.clone(), 2);
         journal.take(Entry::Keep(Stream(1), Record { lo: 1, hi: 60, windows: 0, ..record(60) }));
         journal.take(Entry::Keep(Stream(2), record(1)));
         journal.commit().expect("a sound disk");
-        let after = sink.clone().list().expect("a listing").len();
-        assert!(after < before, "{after} files, {before} before");
+        assert!(segments() < before, "{} segments, {before} before", segments());
         // Also when the power goes now, and again.
         for start in 3..5 {
             let (_, found) = open(sink.clone(), start);
@@ -683,7 +776,7 @@ mod tests {
         assert!(found.strange.iter().any(|s| s.contains("later version")));
         journal.take(Entry::Keep(Stream(1), record(1)));
         journal.commit().expect("goes on");
-        // The cursor of nothing is gone, and the new segment is there.
-        assert_eq!(sink.list().expect("a listing").len(), before);
+        // The cursor of nothing is gone; the new segment is there, and that nothing of it has left.
+        assert_eq!(sink.list().expect("a listing").len(), before + 1);
     }
 }

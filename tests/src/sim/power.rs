@@ -35,7 +35,11 @@ impl Disk {
 
     /// Takes what the agent wants written, and writes when it is time.
     pub(super) fn drive(&mut self, agent: &mut Agent, now_ms: u64) {
+        let mut asked = None;
         while let Some(entry) = agent.poll_entry() {
+            if let Entry::Sends { stream, waits: true } = entry {
+                asked = Some(stream);
+            }
             if let Entry::Keep(stream, record) = &entry {
                 if record.windows == 0 {
                     // What gave way is counted as lost by the agent itself.
@@ -50,7 +54,7 @@ impl Disk {
             self.journal.take(entry);
             self.commit_at.get_or_insert(now_ms + COMMIT_MS);
         }
-        if self.commit_at.is_some_and(|at| now_ms >= at) {
+        if asked.is_some() || self.commit_at.is_some_and(|at| now_ms >= at) {
             match self.journal.commit() {
                 Ok(()) => {
                     for ((stream, lo, hi), samples) in self.written.drain(..) {
@@ -62,11 +66,12 @@ impl Disk {
                 Err(_) => self.commit_at = Some(now_ms + 1_000),
             }
         }
+        asked.into_iter().for_each(|stream| agent.may_leave(stream));
     }
 
     pub(super) fn fill(&mut self, full: bool) {
         self.full = full;
-        self.fs.fail(full);
+        self.fs.fill(full);
     }
 }
 
