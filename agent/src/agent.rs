@@ -8,7 +8,7 @@
 mod port;
 
 use crate::evidence::Ring;
-use crate::labels::Memory;
+use crate::labels::{Id, Memory};
 use crate::observe::{Profile, top};
 use crate::slot::{Action, SlotFile, Slots};
 use crate::spool::journal::{Entry, Recovered};
@@ -106,6 +106,16 @@ impl Agent {
     /// The disk knows that frames of a stream leave, for which [`Entry::Sends`] had asked, or has refused to.
     pub fn may_leave(&mut self, stream: Stream) {
         self.spool.may_leave(stream);
+    }
+
+    /// What is remembered of samples whose truth may come after a restart; empty when there is nothing.
+    pub fn remembered(&self) -> Vec<u8> {
+        self.memory.save()
+    }
+
+    /// The same, at the next start; how many samples. Of another release, or damaged, it is of no use.
+    pub fn remember(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.memory.restore(self.slots.active()?, bytes)
     }
 
     /// The next thing to put on the disk.
@@ -257,14 +267,14 @@ impl Agent {
             label: sample.label,
         };
         self.samples_numbered += 1;
-        let id = sample.id.unwrap_or_else(|| hash_of_number(self.samples_numbered));
+        let id = sample.id.map_or_else(|| Id::Numbered(hash_of_number(self.samples_numbered)), Id::Given);
         let mut closed = closed(&mut self.spool, &mut self.watch);
         let taken = self.windows.as_mut().map(|windows| windows.add(&observation, &mut closed));
         drop(closed);
         match (taken, &self.windows) {
             (Some(Taken::InWindow), Some(windows)) => {
                 self.samples_in_windows += 1;
-                self.evidence.remember(id, sample);
+                self.evidence.remember(id.hash(), sample);
                 if let Some((class, _)) = sample.outputs.values().and_then(top)
                     && !windows.profile().classes.is_empty()
                 {

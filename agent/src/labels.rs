@@ -1,11 +1,13 @@
 //! Remembers which class the model gave to each of the newest samples, so that truth which comes late is counted where it belongs.
 //!
 //! Truth names a sample by its id: the source's, or else the running number of the sample since the agent started. Kept are a hash of
-//! the id, the class, the release and the window, 16 bytes a sample, in memory and nothing else: no reading. A truth makes a window
+//! the id, the class, the release and the window, 16 bytes a sample, and nothing else: no reading. They are in memory; an agent that stops
+//! in good order writes them down for its next start ([`Memory::save`]). A truth makes a window
 //! that carries labels alone, numbered and delivered like any other, so that it is counted exactly once. What comes twice or for a
 //! sample no longer remembered is counted and changes nothing. Remembering a sample allocates nothing.
 
 use crate::observe::Profile;
+use crc::{CRC_32_ISCSI, Crc};
 use driftline_shared::manifest::class_index;
 use driftline_shared::performance::Performance;
 use driftline_shared::units::{WallMs, hash};
@@ -23,6 +25,35 @@ const RELEASES_MAX: usize = 8;
 /// Batches remembered, so that a repeated one is answered as before.
 const BATCHES_MAX: usize = 32;
 
+/// Most samples that are written down for the next start: a megabyte and a half, so that it takes no longer than a stop may.
+const SAVED_MAX: usize = 100_000;
+const MAGIC: [u8; 8] = *b"DLlabel1";
+const HEAD_BYTES: usize = MAGIC.len() + 32 + 8;
+const ENTRY_BYTES: usize = 15;
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// How a sample is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// By its source: the hash.
+    Given(u64),
+    /// By its running number since the start, hashed.
+    Numbered(u64),
+}
+
+impl Id {
+    /// The hash.
+    pub fn hash(self) -> u64 {
+        let (Self::Given(hash) | Self::Numbered(hash)) = self;
+        hash
+    }
+}
+
+/// The truth of the sample is known.
+const KNOWN: u8 = 1;
+/// Its name is a number of this start, which the next one will give to another sample.
+const NUMBERED: u8 = 2;
+
 /// One sample.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -31,7 +62,7 @@ struct Entry {
     window: u32,
     predicted: u16,
     release: u8,
-    known: bool,
+    marks: u8,
 }
 
 /// A release that judged samples.
@@ -63,7 +94,7 @@ impl Memory {
     }
 
     /// Remembers a sample; `known` when its truth came with it.
-    pub fn remember(&mut self, profile: &Arc<Profile>, id: u64, event_time: WallMs, predicted: usize, known: bool) {
+    pub fn remember(&mut self, profile: &Arc<Profile>, id: Id, event_time: WallMs, predicted: usize, known: bool) {
         let slot = slot_start(event_time, profile.window_ms).0 / u64::from(profile.window_ms.max(1));
         if self.releases.back().is_none_or(|last| !Arc::ptr_eq(&last.profile, profile)) {
             self.judges(profile, slot);
@@ -71,7 +102,12 @@ impl Memory {
         let Some(last) = self.releases.back() else { return };
         let window = slot.checked_sub(last.base).and_then(|window| u32::try_from(window).ok());
         let (Some(window), Ok(predicted)) = (window, u16::try_from(predicted)) else { return };
-        let entry = Entry { id, window, predicted, release: last.number, known };
+        let numbered = if matches!(id, Id::Numbered(_)) { NUMBERED } else { 0 };
+        let marks = numbered | if known { KNOWN } else { 0 };
+        self.push(Entry { id: id.hash(), window, predicted, release: last.number, marks });
+    }
+
+    fn push(&mut self, entry: Entry) {
         if self.entries.len() < self.max {
             self.entries.push(entry);
         } else if let Some(place) = self.entries.get_mut(self.oldest) {
@@ -87,6 +123,56 @@ impl Memory {
         }
         let base = slot.saturating_sub(u64::from(u32::MAX / 2));
         self.releases.push_back(Judged { number, profile: profile.clone(), base });
+    }
+
+    /// The newest samples of the newest release that have names of their own, for [`Memory::restore`] after a restart; empty when there are none.
+    pub fn save(&self) -> Vec<u8> {
+        let Some(last) = self.releases.back() else { return Vec::new() };
+        let (newer, older) = self.entries.split_at(self.oldest);
+        let named = |entry: &&Entry| entry.release == last.number && entry.marks & NUMBERED == 0;
+        let mut entries: Vec<&Entry> =
+            newer.iter().rev().chain(older.iter().rev()).filter(named).take(SAVED_MAX).collect();
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        entries.reverse();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + entries.len() * ENTRY_BYTES + 4);
+        bytes.extend(MAGIC);
+        bytes.extend(last.profile.digest.0);
+        bytes.extend(last.base.to_le_bytes());
+        for Entry { id, window, predicted, marks, .. } in entries {
+            bytes.extend(id.to_le_bytes());
+            bytes.extend(window.to_le_bytes());
+            bytes.extend(predicted.to_le_bytes());
+            bytes.push(*marks);
+        }
+        let check = CRC.checksum(&bytes);
+        bytes.extend(check.to_le_bytes());
+        bytes
+    }
+
+    /// Remembers again what was saved of this release, before anything new; how many samples, `None` for bytes that are damaged, or of another
+    /// release.
+    pub fn restore(&mut self, profile: &Arc<Profile>, bytes: &[u8]) -> Option<usize> {
+        let (content, check) = bytes.split_last_chunk::<4>()?;
+        let (head, entries) = content.split_at_checked(HEAD_BYTES)?;
+        let sound = CRC.checksum(content) == u32::from_le_bytes(*check)
+            && head.starts_with(&MAGIC)
+            && head.get(MAGIC.len()..MAGIC.len() + 32) == Some(&profile.digest.0)
+            && entries.len().is_multiple_of(ENTRY_BYTES);
+        if !sound || !self.releases.is_empty() {
+            return None;
+        }
+        let base = u64::from_le_bytes(*head.last_chunk()?);
+        self.releases.push_back(Judged { number: 0, profile: profile.clone(), base });
+        let entries = entries.as_chunks::<ENTRY_BYTES>().0;
+        for entry in entries {
+            let id = u64::from_le_bytes(*entry.first_chunk()?);
+            let window = u32::from_le_bytes(*entry[8..].first_chunk()?);
+            let predicted = u16::from_le_bytes(*entry[12..].first_chunk()?);
+            self.push(Entry { id, window, predicted, release: 0, marks: entry[14] });
+        }
+        Some(entries.len())
     }
 
     /// What was answered to this batch, when it came before.
@@ -124,10 +210,10 @@ impl Memory {
             let names = || judged.profile.classes.iter().map(String::as_str);
             match class.and_then(|class| class_index(names(), class)) {
                 None => answer.refused += 1,
-                Some(_) if entry.known => answer.repeated += 1,
+                Some(_) if entry.marks & KNOWN != 0 => answer.repeated += 1,
                 Some(truth) => {
                     answer.counted += 1;
-                    entry.known = true;
+                    entry.marks |= KNOWN;
                     windows.entry((entry.release, entry.window)).or_default().push((entry.predicted, truth));
                 }
             }
@@ -199,7 +285,7 @@ mod tests {
         let profile = testing::profile("v1", 2, 2);
         let mut memory = Memory::new(max);
         for n in 0..10 {
-            memory.remember(&profile, id(n), WallMs(1_000 * SPAN + n / 2 * SPAN), (n % 2) as usize, false);
+            memory.remember(&profile, Id::Given(id(n)), WallMs(1_000 * SPAN + n / 2 * SPAN), (n % 2) as usize, false);
         }
         (memory, profile)
     }
@@ -236,7 +322,7 @@ mod tests {
         assert_eq!(size_of::<Entry>(), 16);
         assert_eq!(tell(&mut memory, 0, &[(5, 0), (6, 0), (9, 1)]).0, answer(2, 0, 1, 0));
         // An id that comes again means the newer sample.
-        memory.remember(&profile, id(8), WallMs(2_000 * SPAN), 1, false);
+        memory.remember(&profile, Id::Given(id(8)), WallMs(2_000 * SPAN), 1, false);
         assert_eq!(tell(&mut memory, 0, &[(8, 1)]).1, [(2_000, 1, 1)]);
     }
 
@@ -244,7 +330,7 @@ mod tests {
     fn samples_of_another_release_count_for_that_release() {
         let (mut memory, _) = memory(100);
         let other = testing::profile("v2", 2, 3);
-        memory.remember(&other, id(50), WallMs(3_000 * SPAN), 2, false);
+        memory.remember(&other, Id::Given(id(50)), WallMs(3_000 * SPAN), 2, false);
         let mut releases = Vec::new();
         let truths = vec![(id(50), 0), (id(9), 1)];
         memory.tell(0, &["c2", "c1"], truths, &mut |w: &Window| releases.push((w.release, w.correct)));
@@ -252,7 +338,13 @@ mod tests {
         assert!(releases.contains(&(other.release, 1)));
         // Forgotten with the release.
         for i in 0..RELEASES_MAX {
-            memory.remember(&testing::profile("v3", 2, 2), id(100 + i as u64), WallMs(3_000 * SPAN), 0, false);
+            memory.remember(
+                &testing::profile("v3", 2, 2),
+                Id::Given(id(100 + i as u64)),
+                WallMs(3_000 * SPAN),
+                0,
+                false,
+            );
         }
         assert_eq!(tell(&mut memory, 0, &[(8, 0)]).0, answer(0, 0, 1, 0));
     }
@@ -276,11 +368,34 @@ mod tests {
     }
 
     #[test]
+    fn samples_with_names_are_remembered_over_a_restart() {
+        let (mut memory, profile) = memory(7);
+        memory.remember(&profile, Id::Numbered(id(50)), WallMs(3_000 * SPAN), 0, false);
+        tell(&mut memory, 0, &[(9, 1)]);
+        let saved = memory.save();
+        let mut next = Memory::new(6);
+        assert_eq!(next.restore(&profile, &saved), Some(6));
+        let (found, windows) = tell(&mut next, 0, &[(3, 0), (4, 0), (9, 1), (50, 0)]);
+        assert_eq!(found, answer(1, 1, 2, 0), "3 is too old, 9 was told before, and 50 is another sample's number now");
+        assert_eq!(windows, [(1_002, 1, 1)]);
+        assert_eq!(next.restore(&profile, &saved), None, "only at the start");
+        // Of another release, or damaged in any place.
+        assert_eq!(Memory::new(6).restore(&testing::profile("v2", 2, 2), &saved), None);
+        for at in 0..saved.len() {
+            let mut bytes = saved.clone();
+            bytes[at] ^= 1;
+            assert_eq!(Memory::new(6).restore(&profile, &bytes), None, "{at}");
+            assert_eq!(Memory::new(6).restore(&profile, &saved[..at]), None, "{at}");
+        }
+        assert_eq!(Memory::new(6).save(), Vec::<u8>::new());
+    }
+
+    #[test]
     fn a_clock_that_goes_back_still_finds_its_windows() {
         let profile = testing::profile("v1", 2, 2);
         let mut memory = Memory::new(10);
-        memory.remember(&profile, id(1), WallMs(1_000 * SPAN), 0, false);
-        memory.remember(&profile, id(2), WallMs(5 * SPAN), 0, false);
+        memory.remember(&profile, Id::Given(id(1)), WallMs(1_000 * SPAN), 0, false);
+        memory.remember(&profile, Id::Given(id(2)), WallMs(5 * SPAN), 0, false);
         assert_eq!(tell(&mut memory, 0, &[(1, 0), (2, 0)]).1, [(5, 1, 1), (1_000, 1, 1)]);
     }
 }

@@ -248,8 +248,9 @@ fn labels_come_by_file_and_by_topic_and_are_shown_as_measured() {
     let made = baseline(dir, "pump-v1.onnx", &training, &["--window", "1s", "--window-samples", "50"]);
     let collector = Collector::start(dir, None, "");
     must(&mut collector.cli(&["models", "add", made.to_str().expect("a path")]));
-    let source = format!("kind = \"csv\"\npath = {source:?}\nrate_hz = 50.0\nid = \"id\"");
-    let _agent = agent(dir, "pump-1", &agent_config(dir, "pump-1", collector.mqtt_port, Some(&made), &source));
+    let source = |rate: f32| format!("kind = \"csv\"\npath = {source:?}\nrate_hz = {rate:.1}\nid = \"id\"");
+    let config = |rate| agent_config(dir, "pump-1", collector.mqtt_port, Some(&made), &source(rate));
+    let mut first = agent(dir, "pump-1", &config(50.0));
     let release = || collector.get("performance?model=pump")["releases"][0].clone();
     let health = || collector.get("health")["labels"].clone();
     let right = |part: &[(String, String, String)]| part.iter().filter(|(_, truth, seen)| truth == seen).count();
@@ -311,11 +312,24 @@ fn labels_come_by_file_and_by_topic_and_are_shown_as_measured() {
 
     bad_labels(dir, &collector);
     assert_eq!(health()["counted"], 500);
+
+    // An agent that was restarted still knows what it answered; it is at the file's first rows again.
+    let repeated = health()["repeated"].as_u64().expect("a number");
+    first.terminate();
+    assert!(first.wait().success());
+    let _second = agent(dir, "pump-1", &config(1.0));
+    let path = dir.join("late.csv");
+    let late: String = known[600..640].iter().map(|(id, truth, _)| format!("{id},{truth}\n")).collect();
+    fs::write(&path, format!("id,label\n{}{late}", "row-301,healthy\n")).expect("a file");
+    add(&path);
+    let after = measured(540);
+    assert_eq!(after["realised"]["correct"], json!(right(&known[..500]) + right(&known[600..640])));
+    wait_for("an answer", || Some(health()).filter(|h| h["counted"] == 540 && h["repeated"] == repeated + 1));
     let shown = must(&mut collector.cli(&["performance", "--model", "pump"]));
-    assert!(shown.contains(" of 500 readings whose true answer is known."), "{shown}");
+    assert!(shown.contains(" of 540 readings whose true answer is known."), "{shown}");
     assert!(shown.contains("measured") && shown.contains("f1 "), "{shown}");
     let korean = must(&mut collector.cli(&["--lang", "ko", "performance", "--model", "pump"]));
-    assert!(korean.contains("정답을 아는 500건"), "{korean}");
+    assert!(korean.contains("정답을 아는 540건"), "{korean}");
     assert_eq!(collector.get("health")["refused"], json!({}), "no frame and no window was refused");
     assert_eq!(collector.get("incidents")["items"], json!([]));
 }

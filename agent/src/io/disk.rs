@@ -1,7 +1,7 @@
 //! The agent's directory: the slot file, and a directory per release that must stay.
 //!
-//! `slots.json` is [`SlotFile`] as JSON; `slots/<digest>/` are bundles; `lock` keeps a second agent out. Everything is
-//! replaced by write-new, fsync, rename.
+//! `slots.json` is [`SlotFile`] as JSON; `slots/<digest>/` are bundles; `labels.samples` is what an agent that stopped remembered of its
+//! samples; `lock` keeps a second agent out. Everything is replaced by write-new, fsync, rename.
 
 use super::bundle_dir::{sync_dir, write_new};
 use crate::bundle::{Bundle, BundleError};
@@ -9,6 +9,9 @@ use crate::slot::{FORMAT, SlotFile};
 use driftline_shared::manifest::Digest;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+/// Largest file of samples that is read.
+const LABELS_BYTES_MAX: u64 = 4 << 20;
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +108,19 @@ impl Disk {
         write_new(&path, &bytes).and_then(|()| sync_dir(&self.dir)).map_err(error)
     }
 
+    /// Writes down what is remembered of samples.
+    pub fn keep_labels(&self, bytes: &[u8]) -> std::io::Result<()> {
+        write_new(&self.labels_path(), bytes).and_then(|()| sync_dir(&self.dir))
+    }
+
+    /// Takes what was written down. It goes: truth that comes from now on is not noted in it.
+    pub fn take_labels(&self) -> Option<Vec<u8>> {
+        let path = self.labels_path();
+        let fits = fs::metadata(&path).ok()?.len() <= LABELS_BYTES_MAX;
+        let bytes = if fits { fs::read(&path).ok() } else { None };
+        fs::remove_file(&path).and_then(|()| sync_dir(&self.dir)).ok().and(bytes)
+    }
+
     /// Keeps a release.
     pub fn store(&self, bundle: &Bundle) -> Result<(), BundleError> {
         let dir = self.release_dir(bundle.digest());
@@ -132,6 +148,10 @@ impl Disk {
                 tracing::warn!("{} cannot be removed: {e}", entry.path().display());
             }
         }
+    }
+
+    fn labels_path(&self) -> PathBuf {
+        self.dir.join("labels.samples")
     }
 
     fn slot_path(&self) -> PathBuf {

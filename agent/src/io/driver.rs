@@ -91,7 +91,7 @@ pub async fn start(
     let config = Arc::new(config);
     let (prepared, trial) = (config.clone(), hooks.trial.clone());
     let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared, &trial));
-    let Started { disk, file, active, before } = prepare.await.map_err(|_| RunError::Thread)??;
+    let Started { disk, file, active, labels, before } = prepare.await.map_err(|_| RunError::Thread)??;
     let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
     let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
     let settings = Settings {
@@ -111,6 +111,9 @@ pub async fn start(
     let before = before.map(Before::of);
     let mut clock = Clock::start();
     let mut agent = Agent::new(clock.now(), settings, file.clone(), profile);
+    if let Some(samples) = labels.and_then(|bytes| agent.remember(&bytes)) {
+        tracing::info!("{samples} samples of the last start can still be labelled");
+    }
     let dir = config.data_dir.join("spool");
     // Half of the time until windows have a number, half until they are written.
     let delay = Duration::from_millis(u64::from(config.spool.commit_ms / 2));
@@ -274,6 +277,10 @@ impl Worker {
         }
         self.goodbye();
         self.spool();
+        let remembered = self.agent.remembered();
+        if !remembered.is_empty() {
+            self.job(Job::KeepLabels(remembered));
+        }
         let ended = match self.source_error.take() {
             Some(error) => Err(error.into()),
             None => Ok(self.report()),
@@ -347,7 +354,7 @@ impl Worker {
         match refused.into_inner() {
             Job::Persist { number, .. } => self.handle(Input::Persisted { number, result: Err(reason) }),
             Job::Stage { digest, .. } => self.handle(Input::Staged { digest, result: Err(reason) }),
-            Job::Tidy => {}
+            Job::Tidy | Job::KeepLabels(_) => {}
         }
     }
 

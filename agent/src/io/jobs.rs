@@ -17,9 +17,17 @@ pub(crate) const JOBS_MAX: usize = 32;
 /// Something to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Persist { number: u64, file: SlotFile },
-    Stage { digest: Digest, from: StageFrom },
+    Persist {
+        number: u64,
+        file: SlotFile,
+    },
+    Stage {
+        digest: Digest,
+        from: StageFrom,
+    },
     Tidy,
+    /// What is remembered of samples, at the end.
+    KeepLabels(Vec<u8>),
 }
 
 /// Something done.
@@ -70,6 +78,14 @@ fn work(disk: &Disk, trial: &Trial, job: Job, kept: &[Digest]) -> Option<Done> {
         }
         Job::Tidy => {
             disk.tidy(kept);
+            None
+        }
+        Job::KeepLabels(bytes) => {
+            if let Err(e) = disk.keep_labels(&bytes) {
+                tracing::warn!(
+                    "what is remembered of samples cannot be written ({e}): truth that comes for them after the next start will find none"
+                );
+            }
             None
         }
     }
