@@ -91,6 +91,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Inputs of a sample.
+    pub fn width(&self) -> usize {
+        (self.values.len() / self.rows.len().max(1)).max(1)
+    }
+
     /// Forgets its samples, keeping the memory.
     pub fn clear(&mut self) {
         self.values.clear();

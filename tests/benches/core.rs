@@ -3,7 +3,10 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftline_agent::inference::{Model, input_width};
+use driftline_agent::io::answered::Answered;
+use driftline_agent::io::report::Latency;
 use driftline_agent::pumps::Random;
+use driftline_agent::source::{Chunk, Known};
 use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
 use driftline_shared::list::List;
@@ -15,6 +18,9 @@ use driftline_tests::normal::{Stream as Watched, features, window};
 use std::hint::black_box;
 
 const FEATURES: usize = 20;
+/// Files in tests/models.
+const MODELS: [(&str, &str); 3] =
+    [("mlp", "gas-v1.onnx"), ("forest", "corpus/sk-forest-names-plain.onnx"), ("cnn", "corpus/nn-cnn1d-1x128.onnx")];
 
 fn benches(c: &mut Criterion) {
     let features = features(FEATURES, 6_000);
@@ -81,10 +87,11 @@ fn benches(c: &mut Criterion) {
     });
 }
 
-/// What the agent adds to a model: the sample into the window, the embedding, the memory for late truth.
+/// What the agent adds to a model: until an application has its answer, and until the sample is counted too: in the window, in the
+/// embedding, and in the memory for late truth.
 fn through_the_agent(c: &mut Criterion) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    for (name, file) in [("mlp", "gas-v1.onnx"), ("forest", "corpus/sk-forest-names-plain.onnx")] {
+    for (name, file) in MODELS {
         let onnx = std::fs::read(root.join(file)).expect("a model");
         let width = input_width(&onnx).expect("a model").expect("a fixed width");
         let mut model = Model::load(&onnx, width).expect("a model that runs");
@@ -97,8 +104,20 @@ fn through_the_agent(c: &mut Criterion) {
         };
         let outputs: Vec<Vec<f32>> = samples.iter().map(&mut answer).collect();
         let mut agent = driftline_tests::watched::agent(&samples, &outputs);
-        let mut at = 0;
-        c.bench_function(&format!("agent/{name}"), |b| {
+        let profile = agent.active().cloned().expect("a release");
+        let chunks: Vec<Chunk> = samples
+            .iter()
+            .map(|sample| Chunk { values: sample.clone(), rows: vec![Known::default()], ..Chunk::default() })
+            .collect();
+        let (mut answered, latency, mut at) = (Answered::default(), Latency::default(), 0);
+        c.bench_function(&format!("agent/{name}, answered"), |b| {
+            b.iter(|| {
+                at = (at + 1) % chunks.len();
+                answered.infer(Some(&mut model), Some(&profile), black_box(&chunks[at]), 0, &latency);
+                answered.each().filter_map(|(_, outputs)| outputs.values().map(|values| values[0])).sum::<f32>()
+            });
+        });
+        c.bench_function(&format!("agent/{name}, counted"), |b| {
             b.iter(|| {
                 at += 1;
                 let inputs = &samples[at % samples.len()];
@@ -112,12 +131,7 @@ fn through_the_agent(c: &mut Criterion) {
 /// Models beside onnxruntime, which `tests/run speed` runs on the same files.
 fn models(c: &mut Criterion) {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    let files = [
-        ("mlp", "gas-v1.onnx"),
-        ("forest", "corpus/sk-forest-names-plain.onnx"),
-        ("cnn", "corpus/nn-cnn1d-1x128.onnx"),
-    ];
-    for (name, file) in files {
+    for (name, file) in MODELS {
         let onnx = std::fs::read(root.join(file)).expect("a model");
         let width = input_width(&onnx).expect("a model").expect("a fixed width");
         let mut model = Model::load(&onnx, width).expect("a model that runs");

@@ -7,6 +7,7 @@
 mod account;
 mod answer;
 
+use super::answered::Answered;
 use super::clock::Clock;
 use super::jobs::{self, Done, JOBS_MAX, Job};
 use super::mqtt::{LinkEvent, LinkPublish};
@@ -23,7 +24,7 @@ use crate::signal::Stretch;
 use crate::slot::{Action, Proof};
 use crate::source::{Chunk, SourceError, Wanted};
 use crate::spool::journal::Entry;
-use answer::{Answered, Before};
+use answer::Before;
 use driftline_shared::manifest::{Guard, Sampled};
 use driftline_shared::units::{ReleaseId, Stream};
 use std::collections::VecDeque;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "clocks are read here and nowhere else")]
 
+pub mod answered;
 pub mod bundle_dir;
 pub mod clock;
 pub(crate) mod command;

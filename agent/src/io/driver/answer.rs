@@ -2,11 +2,9 @@
 
 use super::Worker;
 use crate::agent::{Input, Sample};
-use crate::derived;
 use crate::inference::{Model, Outputs};
 use crate::io::serving::{Answer, Asked, Unanswered};
 use crate::io::start;
-use crate::projection;
 use crate::serving::Served;
 use crate::signal::Stretch;
 use crate::source::Chunk;
@@ -40,65 +38,6 @@ impl Before {
     }
 }
 
-/// What the active model made of a chunk's samples; kept from one chunk to the next, so that nothing is allocated per sample.
-#[derive(Default)]
-pub(super) struct Answered {
-    /// The chunk's first sample that was inferred.
-    first: usize,
-    made: Vec<Made>,
-    /// Outputs, one sample after the other.
-    outputs: Vec<f32>,
-    /// What is watched of samples that are more than a row of readings, likewise.
-    watched: Vec<f32>,
-    /// One sample's, on their way to the others.
-    scratch: Vec<f32>,
-}
-
-/// What became of one sample.
-#[derive(Clone, Copy)]
-enum Made {
-    /// Its outputs end here.
-    Values(usize),
-    Missing,
-    Failed,
-}
-
-impl Answered {
-    fn begin(&mut self, first: usize) {
-        self.first = first;
-        self.made.clear();
-        self.outputs.clear();
-        self.watched.clear();
-    }
-
-    /// What the model made of the chunk's samples, with their places.
-    fn each(&self) -> impl Iterator<Item = (usize, Outputs<'_>)> {
-        let mut from = 0;
-        self.made.iter().enumerate().map(move |(at, made)| {
-            let outputs = match *made {
-                Made::Values(to) => {
-                    let values = self.outputs.get(from..to).unwrap_or_default();
-                    from = to;
-                    Outputs::Values(values)
-                }
-                Made::Missing => Outputs::Missing,
-                Made::Failed => Outputs::Failed,
-            };
-            (self.first + at, outputs)
-        })
-    }
-
-    /// What is watched of the sample at this place, which the model took as `inputs`.
-    fn watched<'a>(&'a self, at: usize, inputs: &'a [f32]) -> &'a [f32] {
-        if self.watched.is_empty() {
-            return inputs;
-        }
-        let many = self.watched.len() / self.made.len().max(1);
-        let from = (at - self.first) * many;
-        self.watched.get(from..from + many).unwrap_or_default()
-    }
-}
-
 impl Worker {
     /// Takes what a source gives: samples, or readings of a signal that become samples.
     pub(super) fn rows(&mut self, chunk: &Chunk) {
@@ -129,47 +68,14 @@ impl Worker {
         self.stretches = whole;
     }
 
-    /// Lets the active model answer a chunk's samples from `first` on. Allocates nothing per sample.
     fn infer(&mut self, chunk: &Chunk, first: usize) {
-        let answered = &mut self.answered;
-        answered.begin(first);
-        // A release that takes another's place takes the same samples, or is refused.
-        let profile = self.agent.active();
-        let sampled = profile.and_then(|p| p.sampled.as_deref());
-        let mut began = Instant::now();
-        for inputs in chunk.values.chunks_exact(width(chunk)).take(chunk.rows.len()).skip(first) {
-            let outputs = match &mut self.active {
-                Some(model) => model.answer(inputs, &mut answered.scratch),
-                None => Outputs::Failed,
-            };
-            let made = match outputs {
-                Outputs::Values(values) => {
-                    answered.outputs.extend_from_slice(values);
-                    Made::Values(answered.outputs.len())
-                }
-                Outputs::Missing => Made::Missing,
-                Outputs::Failed => Made::Failed,
-            };
-            answered.made.push(made);
-            // One answer ends where the next one begins.
-            let ended = Instant::now();
-            self.hooks.counters.latency.add(ended - began);
-            began = ended;
-            if let Some(sampled) = sampled {
-                derived::values(sampled, inputs, &mut answered.scratch);
-                if let Some(of) = profile.and_then(|profile| profile.projection.as_deref()) {
-                    let embedding = self.active.as_ref().map(Model::embedding).unwrap_or_default();
-                    projection::values(of, embedding, &mut answered.scratch);
-                }
-                answered.watched.extend_from_slice(&answered.scratch);
-                began = Instant::now();
-            }
-        }
+        let (profile, latency) = (self.agent.active(), &self.hooks.counters.latency);
+        self.answered.infer(self.active.as_mut(), profile.map(|profile| &**profile), chunk, first, latency);
     }
 
     /// Counts samples that were inferred, after who asked for them was answered.
     fn take(&mut self, chunk: &Chunk) {
-        let (width, now) = (width(chunk), self.clock.now());
+        let (width, now) = (chunk.width(), self.clock.now());
         if chunk.malformed > 0 {
             self.agent.handle(now, Input::Malformed(chunk.malformed));
             self.hooks.counters.late.fetch_add(chunk.late.into(), Ordering::Relaxed);
@@ -222,7 +128,7 @@ impl Worker {
             let Ok(found) = &mut answer else { break };
             match outputs {
                 Outputs::Values(values) => {
-                    let inputs = &chunk.values[at * width(&chunk)..(at + 1) * width(&chunk)];
+                    let inputs = &chunk.values[at * chunk.width()..(at + 1) * chunk.width()];
                     let word = profile.as_ref().and_then(|p| {
                         let strange = p.ranges.outside(answered.watched(at, inputs)).or_else(|| changed.clone());
                         let before = self.before.as_mut().filter(|b| b.classes == p.classes);
@@ -264,8 +170,4 @@ impl Worker {
         self.hooks.counters.change(|snapshot| snapshot.release = release);
         self.served.send_replace(served);
     }
-}
-
-fn width(chunk: &Chunk) -> usize {
-    (chunk.values.len() / chunk.rows.len().max(1)).max(1)
 }
