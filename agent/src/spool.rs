@@ -14,6 +14,7 @@
 pub mod coarsen;
 pub mod fault;
 pub mod journal;
+pub mod names;
 mod pressure;
 pub mod record;
 

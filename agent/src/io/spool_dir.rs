@@ -5,7 +5,8 @@
 //! memory alone, which is said once.
 
 use super::bundle_dir::sync_dir;
-use crate::spool::journal::{self, Entry, Files, Found, Journal};
+use crate::spool::journal::{Entry, Files, Found, Journal};
+use crate::spool::names;
 use driftline_shared::units::Stream;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -94,7 +95,7 @@ impl Files for SpoolDir {
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = self.open.as_ref().is_none_or(|(open, _)| open != name);
-        if !name.ends_with(journal::CURSOR_NEW) {
+        if !name.ends_with(names::NEW) {
             // A cursor's few bytes let segments go, which makes room.
             self.room_for(bytes.len(), new)?;
         }

@@ -9,8 +9,8 @@
 //!
 //! When a write fails the segment is left as it is, and what was to be written waits and goes to a new segment at the next try.
 
+use super::names::{NEW, Part, cursor_bytes, cursor_name, home_name, new_name, parse_cursor, parse_name, segment_name};
 use super::record::{self, NoSegment, Record};
-use crc::{CRC_32_ISCSI, Crc};
 use driftline_shared::units::Stream;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -24,10 +24,6 @@ const CURSOR_EVERY: u64 = 256;
 pub const PENDING_MAX: usize = 50_000;
 /// Files of a directory that are looked at.
 const FILES_MAX: usize = 10_000;
-const CURSOR_BYTES: usize = 20;
-/// How the name of a cursor ends until it is whole.
-pub const CURSOR_NEW: &str = ".new";
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// The disk, as far as the spool needs it: one directory.
 pub trait Files {
@@ -120,51 +116,6 @@ pub struct Journal<F> {
     scratch: Vec<u8>,
 }
 
-fn segment_name(stream: Stream, index: u32) -> String {
-    format!("{:016x}-{index:06}.seg", stream.0)
-}
-
-fn cursor_name(stream: Stream) -> String {
-    format!("{:016x}.ack", stream.0)
-}
-
-fn home_name(stream: Stream) -> String {
-    format!("{:016x}.home", stream.0)
-}
-
-enum Part {
-    Cursor,
-    Home,
-    Segment(u32),
-}
-
-fn parse_name(name: &str) -> Option<(Stream, Part)> {
-    let hex = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Stream);
-    match name.rsplit_once('.')? {
-        (stem, "ack") => Some((hex(stem)?, Part::Cursor)),
-        (stem, "home") => Some((hex(stem)?, Part::Home)),
-        (stem, "seg") => {
-            let (stream, index) = stem.split_once('-')?;
-            Some((hex(stream)?, Part::Segment(index.parse().ok()?)))
-        }
-        _ => None,
-    }
-}
-
-fn cursor_bytes(stream: Stream, through: u64) -> [u8; CURSOR_BYTES] {
-    let mut bytes = [0; CURSOR_BYTES];
-    bytes[..8].copy_from_slice(&stream.0.to_le_bytes());
-    bytes[8..16].copy_from_slice(&through.to_le_bytes());
-    let check = CRC.checksum(&bytes[..16]);
-    bytes[16..].copy_from_slice(&check.to_le_bytes());
-    bytes
-}
-
-fn parse_cursor(stream: Stream, bytes: &[u8]) -> Option<u64> {
-    let through = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-    (bytes == cursor_bytes(stream, through)).then_some(through)
-}
-
 impl Line {
     /// A record stands in a segment, and counts instead of those whose numbers it covers.
     fn place(&mut self, lo: u64, hi: u64, index: u32) {
@@ -252,7 +203,7 @@ impl<F: Files> Journal<F> {
                         }
                     }
                 }
-                None if name.ends_with(CURSOR_NEW) => {
+                None if name.ends_with(NEW) => {
                     // A cursor that was not renamed in time.
                     let _ = files.remove(name);
                 }
@@ -480,7 +431,7 @@ impl<F: Files> Journal<F> {
 
     /// Written beside, synced, renamed.
     fn write_whole(&mut self, stream: Stream, name: String, through: u64) -> io::Result<()> {
-        let new = format!("{:016x}{CURSOR_NEW}", stream.0);
+        let new = new_name(stream);
         // A leftover of a failed try would be added to.
         let _ = self.files.remove(&new);
         self.files.append(&new, &cursor_bytes(stream, through))?;
