@@ -99,8 +99,8 @@ impl Agent {
 
     /// From now on windows are also handed out for the disk, by [`Agent::poll_entry`]; `recovered` is what was found there.
     pub fn durable(&mut self, recovered: Vec<Recovered>) {
-        let slot_ms = self.slots.active().map(|profile| profile.window_ms);
-        self.spool.durable(recovered, slot_ms);
+        let active = self.slots.active().map(|profile| (profile.release, profile.window_ms));
+        self.spool.durable(recovered, active);
     }
 
     /// The disk knows that frames of a stream leave, for which [`Entry::Sends`] had asked, or has refused to.

@@ -99,8 +99,13 @@ impl Memory {
         if self.releases.back().is_none_or(|last| !Arc::ptr_eq(&last.profile, profile)) {
             self.judges(profile, slot);
         }
+        let in_reach = |base: u64| slot.checked_sub(base).and_then(|window| u32::try_from(window).ok());
+        if self.releases.back().is_none_or(|last| in_reach(last.base).is_none()) {
+            // A clock that was set after it had said 1970.
+            self.judges(profile, slot);
+        }
         let Some(last) = self.releases.back() else { return };
-        let window = slot.checked_sub(last.base).and_then(|window| u32::try_from(window).ok());
+        let window = in_reach(last.base);
         let (Some(window), Ok(predicted)) = (window, u16::try_from(predicted)) else { return };
         let numbered = if matches!(id, Id::Numbered(_)) { NUMBERED } else { 0 };
         let marks = numbered | if known { KNOWN } else { 0 };
@@ -256,7 +261,7 @@ impl Memory {
 /// A window of the release that carries nothing but these (predicted, true) classes.
 fn labels_only(judged: &Judged, window: u32, verdicts: &[(u16, u16)]) -> Box<Window> {
     let profile = &judged.profile;
-    let start = WallMs((judged.base + u64::from(window)).saturating_mul(u64::from(profile.window_ms)));
+    let start = WallMs((judged.base.saturating_add(u64::from(window))).saturating_mul(u64::from(profile.window_ms)));
     let mut window = Box::new(Window::new(profile.release, start, profile.window_ms, profile.grids()));
     let mut performance = Performance::new(None, profile.classes.len());
     for &(predicted, truth) in verdicts {

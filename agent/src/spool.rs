@@ -19,7 +19,7 @@ mod pressure;
 pub mod record;
 
 use bytes::Bytes;
-use driftline_shared::units::{Seq, Stream, WallMs};
+use driftline_shared::units::{ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{Gap, GapReason};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, IN_FLIGHT_MAX, Kind, WINDOWS_PER_FRAME_MAX, pack};
@@ -42,6 +42,8 @@ pub struct Spool {
     waiting_class: Class,
     /// Length of the shortest window so far.
     slot_ms: u32,
+    /// The release that answered at the start.
+    release: Option<ReleaseId>,
     /// Whether the clock was compared with the collector's.
     dated: bool,
     /// Frames that do not go together with the next one, by stream and first number.
@@ -133,6 +135,7 @@ impl Spool {
             waiting_bytes: 0,
             waiting_class: Class::Samples,
             slot_ms: u32::MAX,
+            release: None,
             dated: false,
             apart: BTreeSet::new(),
             closed: WallMs(0),
@@ -159,12 +162,15 @@ impl Spool {
         Self { drain, ..self }
     }
 
-    /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed. `slot_ms` is the
-    /// length of the windows that are closed next, where that is known.
-    pub fn durable(&mut self, mut recovered: Vec<Recovered>, slot_ms: Option<u32>) {
+    /// From now on frames are also handed out for the disk. `recovered` is what was found there; it counts as closed. `active` is
+    /// the release that answers, and the length of its windows.
+    pub fn durable(&mut self, mut recovered: Vec<Recovered>, active: Option<(ReleaseId, u32)>) {
         self.entries = Some(VecDeque::new());
         self.live_mut().leave = Leave::No;
-        self.slot_ms = self.slot_ms.min(slot_ms.unwrap_or(u32::MAX));
+        if let Some((release, slot_ms)) = active {
+            self.release = Some(release);
+            self.slot_ms = self.slot_ms.min(slot_ms);
+        }
         // The newest first, each before the others: stream numbers are random.
         recovered.sort_by_key(|stream| Reverse(stream.records.last().map(|record| record.closed)));
         for Recovered { stream, after, sent, records } in recovered {
@@ -193,6 +199,16 @@ impl Spool {
             }
         }
         self.make_room();
+    }
+
+    /// Whether frames wait for the disk to know that they leave.
+    pub fn waits_for_disk(&self) -> bool {
+        self.lines.iter().any(|line| line.leave == Leave::Asked)
+    }
+
+    /// The disk does not answer: frames leave all the same.
+    pub fn leave_anyway(&mut self) {
+        self.lines.iter_mut().filter(|line| line.leave == Leave::Asked).for_each(|line| line.leave = Leave::Yes);
     }
 
     /// Frames of a stream may leave: the disk knows of it, or has refused to.
@@ -335,8 +351,11 @@ impl Spool {
         let live = at + 1 == self.lines.len();
         let line = &mut self.lines[at];
         // Of an earlier start the collector may know more than the disk, which lost it with the power or had refused.
-        if live && through.0 > line.sent {
-            return Acknowledged::NeverSent;
+        if through.0 > line.sent {
+            if live {
+                return Acknowledged::NeverSent;
+            }
+            line.sent = u64::MAX;
         }
         if line.records.front().is_none_or(|r| r.hi > through.0) {
             return Acknowledged::Nothing;
@@ -382,9 +401,11 @@ impl Spool {
 
     fn entry(&mut self, entry: Entry) {
         if let Some(entries) = &mut self.entries {
-            // A disk that hangs: the oldest stay in memory alone.
-            if entries.len() >= PENDING_MAX {
-                entries.pop_front();
+            // A disk that hangs: the oldest stay in memory alone. What leaves is always told.
+            if entries.len() >= PENDING_MAX
+                && let Some(at) = entries.iter().position(|entry| !matches!(entry, Entry::Sends { .. }))
+            {
+                entries.remove(at);
             }
             entries.push_back(entry);
         }
@@ -471,7 +492,6 @@ impl Line {
 mod tests {
     use super::*;
     use driftline_shared::sketch::Grid;
-    use driftline_shared::units::ReleaseId;
 
     fn room(frames: u32) -> Room {
         Room { frames, ..Room::default() }
@@ -570,7 +590,7 @@ mod tests {
     fn what_no_start_has_sent_gets_wider_before_any_is_lost() {
         let mut spool = Spool::new(Stream(9), room(64));
         let kept = [left_at(1_000, 7, 60), left_at(2_000, 2, 60)].map(|left| Recovered { sent: false, ..left });
-        spool.durable(kept.into(), Some(60_000));
+        spool.durable(kept.into(), Some((ReleaseId(1), 60_000)));
         assert_eq!((spool.counts().closed, spool.counts().merged, spool.counts().evicted), (120, 56, 0));
         let wider = entries(&mut spool);
         assert!(
@@ -732,7 +752,23 @@ mod tests {
         }
         let counts = spool.counts();
         assert_eq!((counts.closed, counts.evicted), (400, 36), "of the backlog what there is no room for: {counts:?}");
-        assert_eq!(spool.unsent().count(), 64, "they get wider beside the backlog");
+        assert_eq!(spool.unsent(2).count(), 64, "they get wider beside the backlog");
+    }
+
+    #[test]
+    fn a_backlog_that_cannot_give_way_takes_nothing_of_what_is_new() {
+        let mut spool = Spool::new(Stream(9), room(64));
+        let mut truth = filled(room(64), [Window { labelled: 1, ..window(5_000) }]);
+        let records = std::mem::take(&mut truth.live_mut().records).into();
+        let unsent = Recovered { stream: Stream(2), after: 0, sent: false, records };
+        spool.durable(vec![left(1, 63), unsent], Some((ReleaseId(1), 60_000)));
+        for at in 0..20 {
+            // A pause before each: none can get wider.
+            spool.append(&window(10_000 + 2 * at));
+            spool.number();
+        }
+        assert_eq!(spool.counts().evicted, 1, "the unsent one of the backlog");
+        assert_eq!(spool.live().records.iter().filter(|r| r.windows > 0).count(), 20);
     }
 
     #[test]
@@ -753,6 +789,6 @@ mod tests {
         let room = Room { embeddings: 4 * bytes, ..room(64) };
         let spool = filled(room, (0..600).map(|n| if n % 2 == 0 { window(3 * n) } else { embedding(1_000 * n) }));
         let gaps = spool.live().records.iter().filter(|r| r.windows == 0).count();
-        assert!(gaps <= 64, "{gaps} gaps beside {} frames", spool.unsent().count());
+        assert!(gaps <= 64, "{gaps} gaps beside {} frames", spool.unsent(1).count());
     }
 }

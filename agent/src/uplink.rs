@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 /// Frames are sent again when nothing was acknowledged for so long.
 pub const RESEND_MS: u64 = 10_000;
+/// The disk gets so long to note that frames leave; delivery does not depend on it.
+const DISK_MS: u64 = 10_000;
 /// The desired state is asked for again after so long: an answer may have been lost.
 pub const DESIRED_REFRESH_MS: u64 = 300_000;
 /// Longest pause between frames that the collector can ask for.
@@ -32,6 +34,8 @@ pub struct Uplink {
     next_frame_at: MonoMs,
     /// When frames are sent again unless the collector acknowledges something.
     resend_at: Option<MonoMs>,
+    /// When frames leave though the disk has not said that it knows.
+    leave_at: Option<MonoMs>,
     events: VecDeque<Event>,
     last_event: Option<Event>,
     answers: VecDeque<Truth>,
@@ -62,6 +66,7 @@ impl Default for Uplink {
             host: None,
             next_frame_at: MonoMs(0),
             resend_at: None,
+            leave_at: None,
             events: VecDeque::new(),
             last_event: None,
             answers: VecDeque::new(),
@@ -151,6 +156,12 @@ impl Uplink {
             self.resend_at = None;
             spool.rewind();
         }
+        if !spool.waits_for_disk() {
+            self.leave_at = None;
+        } else if now >= *self.leave_at.get_or_insert(now.after(DISK_MS)) {
+            self.leave_at = None;
+            spool.leave_anyway();
+        }
     }
 
     /// The next thing to say, without block requests: those are the slot's.
@@ -191,7 +202,7 @@ impl Uplink {
             return None;
         }
         let frame = (self.takes_frames() && spool.has_next()).then_some(self.next_frame_at);
-        [frame, self.resend_at, Some(self.desired_at)].into_iter().flatten().min()
+        [frame, self.resend_at, self.leave_at, Some(self.desired_at)].into_iter().flatten().min()
     }
 
     fn takes_frames(&self) -> bool {

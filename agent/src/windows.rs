@@ -9,7 +9,7 @@ use crate::inference::Outputs;
 use crate::observe::{Profile, top};
 use driftline_shared::embedding::{self, Embedding};
 use driftline_shared::performance::Performance;
-use driftline_shared::units::WallMs;
+use driftline_shared::units::{WallMs, hash_of_number};
 use driftline_shared::window::{Block, Window, slot_start};
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl Windows {
             return Taken::Refused;
         }
         if let Some(embedding) = self.embedded.as_mut().and_then(|window| window.embedding.as_mut())
-            && (self.window.samples + self.block.rows()).is_multiple_of(self.stride)
+            && (self.stride == 1 || chosen(sample.event_time, self.window.samples + self.block.rows(), self.stride))
         {
             self.profile.embed(sample.inputs, embedding);
         }
@@ -209,6 +209,11 @@ impl Windows {
             }
         }
     }
+}
+
+/// One of `stride` samples, as if by chance: readings that come in turns are all seen.
+fn chosen(at: WallMs, number: u32, stride: u32) -> bool {
+    hash_of_number((at.0 << 24) ^ u64::from(number)).is_multiple_of(stride.into())
 }
 
 #[cfg(test)]
@@ -331,9 +336,14 @@ mod tests {
 
     #[test]
     fn of_many_samples_some_are_embedded() {
-        let mut w = embedded_windows(10_000);
-        let at = [vec![17; 1000], vec![18; 1000], vec![20; 100], vec![32]].concat();
-        assert_eq!(embedded(&mut w, &at), [(20, 1000 + 250 + 25)], "by the window before, evenly");
+        let mut w = embedded_windows(100_000);
+        let at = [vec![17; 8_000], vec![18; 8_000], vec![20; 800], vec![32]].concat();
+        // All, then about one of 32 by the window before.
+        let found = embedded(&mut w, &at);
+        assert!(found.len() == 1 && (8_000 + 200..8_000 + 360).contains(&found[0].1), "{found:?}");
+        // Also where two kinds take turns.
+        let of_turn = |turn: u32| (0..8_000).filter(|n| n % 2 == turn && chosen(WallMs(7), *n, 32)).count();
+        assert!([0, 1].map(of_turn).iter().all(|n| (80..170).contains(n)), "{:?}", [0, 1].map(of_turn));
     }
 
     #[test]

@@ -326,13 +326,13 @@ impl Collector {
                 self.refuse(refusal_of(bad.why));
                 // Settle its number, or it would be sent for ever.
                 if let Some((stream, seq)) = bad.number
-                    && self.entry(device, stream).admit_back(seq, bad.back, bad.crc) == Admission::Accepted
+                    && self.entry(device, stream).admit_back(seq, bad.back, bad.crc).settles()
                 {
                     self.acks.insert((device.clone(), stream));
                 }
                 let body = payload[..payload.len().min(DEAD_LETTER_BYTES_MAX)].to_vec();
-                let (number, reason) = (bad.number, bad.why.to_string());
-                self.writes.push(Write::DeadLetter { device: device.clone(), number, reason, body });
+                let (device, number, reason) = (device.clone(), bad.number, bad.why.to_string());
+                self.writes.push(Write::DeadLetter { device, number, reason, body });
                 return;
             }
         };
@@ -352,10 +352,14 @@ impl Collector {
         match admission {
             Admission::Accepted => self.counters.frames_accepted += 1,
             Admission::Duplicate => self.counters.frames_duplicate += 1,
+            Admission::Overlap(lost) => {
+                self.counters.frames_duplicate += 1;
+                self.counters.gap(messages::GapReason::Corrupt, lost);
+            }
             Admission::Cloned | Admission::TooFarAhead => {
                 self.counters.frames_refused += 1;
-                let cloned = admission == Admission::Cloned;
-                return self.refuse(if cloned { Refusal::Cloned } else { Refusal::TooFarAhead });
+                let far = admission == Admission::TooFarAhead;
+                return self.refuse(if far { Refusal::TooFarAhead } else { Refusal::Cloned });
             }
         }
         self.acks.insert((device.clone(), stream));

@@ -30,10 +30,19 @@ pub enum Admission {
     Accepted,
     /// Stored before: acknowledge again, do not merge.
     Duplicate,
+    /// A wide frame of which a part is settled: acknowledged and not merged, and so many other numbers of it are lost.
+    Overlap(u64),
     /// The same number as the frame before, another content: two devices share one identity. Never merged.
     Cloned,
     /// Further ahead than any device may be.
     TooFarAhead,
+}
+
+impl Admission {
+    /// Whether numbers were settled that were open before.
+    pub fn settles(self) -> bool {
+        matches!(self, Self::Accepted | Self::Overlap(_))
+    }
 }
 
 /// Streams kept per device. Every start of an agent has one; the one that was used least lately gives way.
@@ -47,25 +56,26 @@ impl Entry {
     /// it is not merged, and the others count as lost: the device's disk had refused to note that the first ones had left, and lost the power.
     pub fn admit_back(&mut self, seq: Seq, back: u32, crc: u32) -> Admission {
         let lo = seq.0.saturating_sub(back.into());
-        if back == 0 || lo == 0 || seq.0 <= self.through.0 {
+        if back == 0 || lo == 0 {
             return self.admit(seq, crc);
         }
-        if seq == self.last_seq && crc != self.last_crc {
-            return Admission::Cloned;
+        if seq.0 <= self.through.0 {
+            // Or made of frames that are settled: no sign of a clone.
+            return Admission::Duplicate;
         }
-        if lo > self.through.0 + 1 && seq.0 - self.through.0 > AHEAD_MAX {
+        if lo > self.through.0.saturating_add(1) && seq.0 - self.through.0 > AHEAD_MAX {
             return Admission::TooFarAhead;
         }
-        let beyond = lo.max(self.through.0 + 1)..=seq.0.min(self.through.0 + AHEAD_MAX);
+        let beyond = lo.max(self.through.0.saturating_add(1))..=seq.0.min(self.through.0.saturating_add(AHEAD_MAX));
         let known = beyond.filter(|n| self.mask & (1 << (n - self.through.0 - 1)) != 0).count() as u64;
-        let known = known + (self.through.0 + 1).saturating_sub(lo);
+        let known = known + self.through.0.saturating_add(1).saturating_sub(lo);
         let all = u64::from(back) + 1;
         if known == all {
             return Admission::Duplicate;
         }
-        if lo <= self.through.0 + 1 {
+        if lo <= self.through.0.saturating_add(1) {
             // From the mark on, however far.
-            self.mask = self.mask.checked_shr((seq.0 - self.through.0) as u32).unwrap_or(0);
+            self.mask = self.mask.checked_shr(u32::try_from(seq.0 - self.through.0).unwrap_or(u64::BITS)).unwrap_or(0);
             self.through = seq;
         } else {
             (lo..=seq.0).for_each(|n| self.mask |= 1 << (n - self.through.0 - 1));
@@ -73,7 +83,7 @@ impl Entry {
         self.slide();
         if known > 0 {
             self.lost += all - known;
-            return Admission::Duplicate;
+            return Admission::Overlap(all - known);
         }
         (self.last_seq, self.last_crc) = (seq, crc);
         Admission::Accepted
@@ -102,20 +112,20 @@ impl Entry {
 
     /// Settles numbers that will never come. Returns how many were new; a gap beyond the mask is refused with `None`.
     pub fn declare_lost(&mut self, gap: &Gap) -> Option<u64> {
-        if gap.lo.0 > gap.hi.0 || gap.lo.0 > self.through.0 + AHEAD_MAX {
+        if gap.lo.0 > gap.hi.0 || gap.lo.0 > self.through.0.saturating_add(AHEAD_MAX) {
             return None;
         }
         let mut settled = 0;
         // A long gap that begins at the high-water mark is one step, however long it is.
-        if gap.lo.0 <= self.through.0 + 1 && gap.hi.0 > self.through.0 + AHEAD_MAX {
+        if gap.lo.0 <= self.through.0.saturating_add(1) && gap.hi.0 > self.through.0.saturating_add(AHEAD_MAX) {
             settled += gap.hi.0 - self.through.0 - u64::from(self.mask.count_ones());
             self.through = gap.hi;
             self.mask = 0;
         } else {
-            if gap.hi.0 > self.through.0 + AHEAD_MAX {
+            if gap.hi.0 > self.through.0.saturating_add(AHEAD_MAX) {
                 return None;
             }
-            for seq in gap.lo.0.max(self.through.0 + 1)..=gap.hi.0 {
+            for seq in gap.lo.0.max(self.through.0.saturating_add(1))..=gap.hi.0 {
                 let bit = 1 << (seq - self.through.0 - 1);
                 settled += u64::from(self.mask & bit == 0);
                 self.mask |= bit;
@@ -227,7 +237,7 @@ mod tests {
         assert_eq!(e.admit_back(Seq(64), 63, 1), Admission::Accepted);
         assert_eq!((e.through, e.mask, e.lost), (Seq(64), 0, 0));
         assert_eq!(e.admit_back(Seq(64), 63, 1), Admission::Duplicate);
-        assert_eq!(e.admit_back(Seq(64), 63, 2), Admission::Cloned);
+        assert_eq!(e.admit_back(Seq(64), 63, 2), Admission::Duplicate);
         // Out of order: what lies before comes later, and then everything is settled.
         assert_eq!(e.admit_back(Seq(70), 3, 3), Admission::Accepted);
         assert_eq!((e.through, e.mask), (Seq(64), 0b11_1100));
@@ -237,10 +247,10 @@ mod tests {
         assert_eq!(e.admit_back(Seq(200), 3, 6), Admission::TooFarAhead);
         assert_eq!(e.admit(Seq(71), 7), Admission::Accepted);
         // What is stored already cannot be taken out of a frame: the rest of it is lost, and nothing is counted twice.
-        assert_eq!(e.admit_back(Seq(74), 4, 8), Admission::Duplicate);
+        assert_eq!(e.admit_back(Seq(74), 4, 8), Admission::Overlap(3));
         assert_eq!((e.through, e.mask, e.lost), (Seq(74), 0, 3));
         assert_eq!(e.admit(Seq(77), 9), Admission::Accepted);
-        assert_eq!(e.admit_back(Seq(78), 2, 10), Admission::Duplicate);
+        assert_eq!(e.admit_back(Seq(78), 2, 10), Admission::Overlap(2));
         assert_eq!((e.through, e.mask, e.lost), (Seq(74), 0b1110, 5));
     }
 

@@ -92,7 +92,7 @@ pub async fn start(
     let config = Arc::new(config);
     let (prepared, trial) = (config.clone(), hooks.trial.clone());
     let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared, &trial));
-    let Started { disk, file, active, labels, before } = prepare.await.map_err(|_| RunError::Thread)??;
+    let Started { disk, file, active, before } = prepare.await.map_err(|_| RunError::Thread)??;
     let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
     let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
     let settings = Settings {
@@ -112,9 +112,6 @@ pub async fn start(
     let before = before.map(Before::of);
     let mut clock = Clock::start();
     let mut agent = Agent::new(clock.now(), settings, file.clone(), profile);
-    if let Some(samples) = labels.and_then(|bytes| agent.remember(&bytes)) {
-        tracing::info!("{samples} samples of the last start can still be labelled");
-    }
     let dir = config.data_dir.join("spool");
     // Half of the time until windows have a number, half until they are written.
     let delay = Duration::from_millis(u64::from(config.spool.commit_ms / 2));
@@ -134,6 +131,9 @@ pub async fn start(
     let beat = hooks.counters.clone();
     let link = super::link::start(&config, &agent, connection_first, publishes, event_tx, beat)?;
     let status = tokio::spawn(super::status::serve(config.clone(), hooks.counters.clone()));
+    if let Some(samples) = disk.take_labels().and_then(|bytes| agent.remember(&bytes)) {
+        tracing::info!("{samples} samples of the last start can still be labelled");
+    }
     let (job_tx, jobs) = mpsc::channel(JOBS_MAX);
     let (done_tx, done) = mpsc::channel(JOBS_MAX);
     let disk_jobs = tokio::spawn(jobs::run(disk, hooks.trial.clone(), file, jobs, done_tx));
@@ -251,8 +251,9 @@ impl Worker {
         self.start_source();
         loop {
             self.act();
-            self.spool();
             let blocked = self.publish_what_is_due();
+            // After it: what is published may have to be told to the disk.
+            self.spool();
             self.count();
             if self.is_over() {
                 break;
@@ -277,6 +278,8 @@ impl Worker {
             }
         }
         self.goodbye();
+        // Truth that came since the end began.
+        self.handle(Input::Flush);
         self.spool();
         let remembered = self.agent.remembered();
         if !remembered.is_empty() {

@@ -58,10 +58,9 @@ pub(crate) async fn run(
             tracing::error!("a disk job broke off");
             continue;
         };
-        if let Some(result) = result
-            && done.send(result).await.is_err()
-        {
-            return;
+        if let Some(result) = result {
+            // At the end nobody waits for it, and jobs may still come after it.
+            let _ = done.send(result).await;
         }
     }
 }

@@ -85,8 +85,6 @@ pub(crate) struct Started {
     pub disk: Disk,
     pub file: SlotFile,
     pub active: Option<Loaded>,
-    /// What the last start remembered of its samples.
-    pub labels: Option<Vec<u8>>,
     /// The release before, where the active one's guard falls back to it.
     pub before: Option<Loaded>,
 }
@@ -147,8 +145,7 @@ pub(crate) fn prepare(config: &Config, trial: &Trial) -> Result<Started, StartEr
     trial.loaded();
     disk.persist(&file)?;
     disk.tidy(&file.kept().collect::<Vec<_>>());
-    let labels = disk.take_labels();
-    Ok(Started { disk, file, active, labels, before })
+    Ok(Started { disk, file, active, before })
 }
 
 /// Verifies the configured bundle and keeps a copy, so that the operator may replace the original.

@@ -4,6 +4,7 @@
 //! only the answer to "when" gets coarser. Windows with a pause between them stay apart, and so do sketches, truths and embeddings.
 
 use super::record::Class;
+use driftline_shared::units::ReleaseId;
 use driftline_shared::window::{COARSE_SLOTS_MAX, Window};
 use driftline_shared::wire::pack::{self, Windows};
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, Kind, WINDOWS_PER_FRAME_MAX};
@@ -19,8 +20,15 @@ pub struct Coarser {
 
 /// Merges what the windows of two frames allow; `None` when nothing does, or a frame cannot be read. With `mixed` frames of different
 /// classes share one all the same: what lies beyond them can be merged then. `slot_ms` is the length of the shortest window that was ever
-/// closed: nothing becomes longer than [`COARSE_SLOTS_MAX`] of it.
-pub fn merge(earlier: &[u8], later: &[u8], mixed: bool, slot_ms: u32, scratch: &mut [u8]) -> Option<Coarser> {
+/// closed: nothing becomes longer than [`COARSE_SLOTS_MAX`] of it. With `of` only that release's windows are merged.
+pub fn merge(
+    earlier: &[u8],
+    later: &[u8],
+    mixed: bool,
+    slot_ms: u32,
+    of: Option<ReleaseId>,
+    scratch: &mut [u8],
+) -> Option<Coarser> {
     let mut kept: Vec<Box<Window>> = Vec::new();
     let mut merged = 0;
     let span_max = u64::from(slot_ms) * u64::from(COARSE_SLOTS_MAX);
@@ -31,6 +39,7 @@ pub fn merge(earlier: &[u8], later: &[u8], mixed: bool, slot_ms: u32, scratch: &
             let fits = |known: &&mut Box<Window>| {
                 Class::of(known) == Class::of(&window)
                     && known.release == window.release
+                    && of.is_none_or(|release| release == window.release)
                     && meets(known, &window, span_max)
             };
             match kept.iter_mut().rev().find(fits) {
@@ -68,7 +77,7 @@ fn meets(known: &Window, next: &Window, span_max: u64) -> bool {
 mod tests {
     use super::*;
     use driftline_shared::sketch::Grid;
-    use driftline_shared::units::{ReleaseId, Seq, Stream, WallMs};
+    use driftline_shared::units::{Seq, Stream, WallMs};
 
     const SLOT: u32 = 60_000;
 
@@ -89,7 +98,7 @@ mod tests {
     /// (release, first slot, slots, samples) of what two frames become.
     fn merged(earlier: &[Window], later: &[Window]) -> Option<Vec<(u64, u64, u32, u32)>> {
         let mut scratch = vec![0; FRAME_BYTES_MAX];
-        let coarser = merge(&frame(earlier), &frame(later), false, SLOT, &mut scratch)?;
+        let coarser = merge(&frame(earlier), &frame(later), false, SLOT, None, &mut scratch)?;
         let before = earlier.len() + later.len();
         assert_eq!(coarser.windows.len() as u64 + coarser.merged, before as u64);
         let pieces = coarser.windows.iter().map(|w| &**w);
@@ -122,6 +131,11 @@ mod tests {
         let wide = Window { span_ms: SLOT * COARSE_SLOTS_MAX, ..window(1, 0, 9) };
         assert_eq!(merged(&[wide], &[window(1, u64::from(COARSE_SLOTS_MAX), 1)]), None);
         let mut scratch = vec![0; FRAME_BYTES_MAX];
-        assert!(merge(b"no frame", &frame(&[window(1, 7, 3)]), true, SLOT, &mut scratch).is_none());
+        assert!(merge(b"no frame", &frame(&[window(1, 7, 3)]), true, SLOT, None, &mut scratch).is_none());
+        let of = |release| {
+            let (first, second) = (frame(&[window(1, 7, 3)]), frame(&[window(1, 8, 3)]));
+            merge(&first, &second, false, SLOT, Some(ReleaseId(release)), &mut vec![0; FRAME_BYTES_MAX]).is_some()
+        };
+        assert!(of(1) && !of(2), "how long windows of another release are is not known");
     }
 }

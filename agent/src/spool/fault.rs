@@ -32,6 +32,7 @@ struct State {
     log: Vec<Op>,
     files: BTreeMap<String, Vec<u8>>,
     full: bool,
+    broken: bool,
 }
 
 /// A directory; clones are the same one.
@@ -60,6 +61,11 @@ impl FaultFs {
     /// Whether it is full: nothing can be added (half of it is), and names can still change.
     pub fn fill(&self, full: bool) {
         self.0.borrow_mut().full = full;
+    }
+
+    /// Whether it is broken: nothing can be changed.
+    pub fn fail(&self, broken: bool) {
+        self.0.borrow_mut().broken = broken;
     }
 
     /// One of the disks that a power cut now can leave.
@@ -142,6 +148,9 @@ impl FaultFs {
 
     fn act(&self, op: Op) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
+        if state.broken {
+            return Err(io::Error::other("broken"));
+        }
         if let (true, Op::Append(name, bytes)) = (state.full, &op) {
             let half = bytes[..bytes.len() / 2].to_vec();
             state.files.entry(name.clone()).or_default().extend(&half);

@@ -108,6 +108,8 @@ pub struct Journal<F> {
     lines: BTreeMap<Stream, Line>,
     /// Index of the live stream's open segment, and its bytes; `None` before the first, and after a failure.
     open: Option<(u32, usize)>,
+    /// The same of the earlier stream that was written to last.
+    earlier: Option<(Stream, u32, usize)>,
     next_index: u32,
     pending: VecDeque<Entry>,
     /// Frames that gave way in a full queue.
@@ -155,9 +157,12 @@ impl<F: Files> Journal<F> {
         let mut lines: BTreeMap<Stream, Line> = BTreeMap::new();
         let mut records: BTreeMap<Stream, BTreeMap<u64, Record>> = BTreeMap::new();
         let mut names = files.list().unwrap_or_default();
-        names.truncate(FILES_MAX);
         // Later segments after earlier ones: of two records of one number the later one counts.
         names.sort();
+        if names.len() > FILES_MAX {
+            found.strange.push(format!("it has {} files, and no more than {FILES_MAX} are read", names.len()));
+            names.truncate(FILES_MAX);
+        }
         for name in &names {
             match parse_name(name) {
                 Some((stream, Part::Home)) => lines.entry(stream).or_default().home = true,
@@ -224,6 +229,7 @@ impl<F: Files> Journal<F> {
             live,
             lines,
             open: None,
+            earlier: None,
             next_index: 0,
             pending: VecDeque::new(),
             unsaved: 0,
@@ -308,12 +314,16 @@ impl<F: Files> Journal<F> {
     fn say_what_leaves(&mut self) -> io::Result<()> {
         let leaving = self.lines.iter().filter(|(_, line)| line.sends && line.home);
         let leaving: Vec<Stream> = leaving.map(|(stream, _)| *stream).collect();
+        let mut last = Ok(());
         for stream in leaving {
-            self.files.rename(&home_name(stream), &cursor_name(stream))?;
-            self.files.sync_names()?;
-            self.lines.entry(stream).or_default().home = false;
+            match self.files.rename(&home_name(stream), &cursor_name(stream)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => last = Err(e),
+                // Without either of them it counts as sent.
+                _ => self.lines.entry(stream).or_default().home = false,
+            }
+            last = last.and(self.files.sync_names());
         }
-        Ok(())
+        last
     }
 
     /// Writes what takes the place of frames of earlier starts, those of a stream in one segment, before what they stand for is let go of.
@@ -324,9 +334,12 @@ impl<F: Files> Journal<F> {
         };
         while let Some(stream) = self.pending.iter().find_map(earlier) {
             // After all that the stream has: of two records of one number the later one counts.
-            let index = self.lines.get(&stream).and_then(|line| line.segments.keys().last()).map_or(0, |last| last + 1);
+            let next = self.lines.get(&stream).and_then(|line| line.segments.keys().last()).map_or(0, |last| last + 1);
+            let open = self.earlier.filter(|(of, _, size)| *of == stream && *size < self.segment_bytes);
+            let (index, size) = open.map_or((next, 0), |(_, index, size)| (index, size));
+            self.earlier = None;
             let name = segment_name(stream, index);
-            let mut bytes = record::head(stream).to_vec();
+            let mut bytes = if size == 0 { record::head(stream).to_vec() } else { Vec::new() };
             let mut placed = Vec::new();
             for entry in &self.pending {
                 if let Entry::Keep(of, record) = entry
@@ -342,6 +355,7 @@ impl<F: Files> Journal<F> {
             self.files.append(&name, &bytes)?;
             self.files.sync(&name)?;
             self.files.sync_names()?;
+            self.earlier = Some((stream, index, size + bytes.len()));
             let mut left = placed.len();
             self.pending.retain(|entry| {
                 let written = left > 0 && matches!(entry, Entry::Keep(of, _) if *of == stream);
@@ -406,7 +420,10 @@ impl<F: Files> Journal<F> {
     fn let_go(&mut self, stream: Stream) -> io::Result<()> {
         let Some(line) = self.lines.get_mut(&stream) else { return Ok(()) };
         line.settle();
-        let open = self.open.filter(|_| stream == self.live).map(|(index, _)| index);
+        let open = match self.earlier.filter(|(of, _, _)| *of == stream) {
+            Some((_, index, _)) => Some(index),
+            None => self.open.filter(|_| stream == self.live).map(|(index, _)| index),
+        };
         let acknowledged = line.acknowledged;
         let done = line.segments.iter().filter(|(index, records)| **records == 0 && Some(**index) != open);
         let done: Vec<u32> = done.map(|(index, _)| *index).collect();
@@ -414,7 +431,7 @@ impl<F: Files> Journal<F> {
             self.write_cursor(stream)?;
         }
         for index in done {
-            self.files.remove(&segment_name(stream, index))?;
+            self.remove(&segment_name(stream, index))?;
             self.lines.entry(stream).or_default().segments.remove(&index);
         }
         let empty = self.lines.get(&stream).is_some_and(|line| line.segments.is_empty());
@@ -443,18 +460,21 @@ impl<F: Files> Journal<F> {
     /// Removes what is left of a stream that is delivered: the cursor last, since without it segments would be sent again.
     fn forget(&mut self, stream: Stream) -> io::Result<()> {
         let Some(line) = self.lines.get(&stream) else { return Ok(()) };
-        for index in line.segments.keys() {
-            self.files.remove(&segment_name(stream, *index))?;
-        }
+        let segments: Vec<u32> = line.segments.keys().copied().collect();
+        segments.into_iter().try_for_each(|index| self.remove(&segment_name(stream, index)))?;
         self.files.sync_names()?;
-        for name in [home_name(stream), cursor_name(stream)] {
-            match self.files.remove(&name) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
+        self.remove(&home_name(stream))?;
+        self.remove(&cursor_name(stream))?;
         self.lines.remove(&stream);
         Ok(())
+    }
+
+    /// A file that a disk refused to make need not be removed.
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        match self.files.remove(name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 }
 
@@ -605,21 +625,27 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_loses_nothing_once_it_has_room_again() {
+    fn a_disk_that_refuses_loses_nothing_once_it_works_again() {
         for seed in 0..40 {
             let sink = FaultFs::default();
             let mut random = Random::new(seed);
             let (mut journal, _) = open(sink.clone(), 1);
             for n in 1..=60 {
                 journal.take(Entry::Keep(Stream(1), record(n)));
+                if n == 30 {
+                    journal.take(Entry::Sends { stream: Stream(1), waits: true });
+                }
                 sink.fill(random.unit() < 0.3);
+                sink.fail(random.unit() < 0.3);
                 let _ = journal.commit();
             }
             sink.fill(false);
+            sink.fail(false);
             journal.commit().expect("works again");
             let (_, found) = open(sink.clone(), 2);
             assert_eq!(left(&found), (1..=60).map(|n| (1, n)).collect(), "seed {seed}");
             assert_eq!(found.streams[0].records, (1..=60).map(record).collect::<Vec<_>>());
+            assert!(found.streams[0].sent, "seed {seed}");
         }
     }
 

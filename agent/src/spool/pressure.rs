@@ -46,90 +46,120 @@ impl Room {
 impl Spool {
     /// Makes neighbours wider until there is room, and where there are none gives up the oldest.
     pub(super) fn relieve(&mut self) {
-        while let Some((class, crowded)) = self.pressed() {
-            let merged = if crowded { self.coarsen_any() } else { self.coarsen(class, false) };
-            if !merged && !self.evict(class) {
+        let all = self.lines.len();
+        while let Some(class) = self.too_large() {
+            if !self.coarsen(class, false) && !self.evict(class, all) {
+                break;
+            }
+        }
+        while self.frames > self.room.frames as usize {
+            let enough = self.unsent(all).filter(|(line, _, _)| line + 1 == all).count() > LIVE_FRAMES_MIN;
+            if !enough && self.unsent(all - 1).next().is_none() {
+                break;
+            }
+            // Any two will do.
+            let merged = Class::BUDGETED.iter().any(|class| self.coarsen(*class, true));
+            let give_way = if enough { all } else { all - 1 };
+            if !merged && !Class::BUDGETED.iter().any(|class| self.evict(*class, give_way)) {
                 break;
             }
         }
     }
 
-    /// The same at a start, where what may have been sent gives way too.
+    /// The same at a start, where what may have been sent gives way too. Neighbours are merged in rounds, since there may be very many.
     pub(super) fn make_room(&mut self) {
-        while self.frames > self.room.frames as usize && self.coarsen_any() {}
+        let mut merged = true;
+        while merged && self.frames > self.room.frames as usize {
+            merged = false;
+            for line in 0..self.lines.len() - 1 {
+                merged |= self.coarsen_all(line);
+            }
+        }
         self.forget_surplus();
         self.relieve();
     }
 
-    /// The class that has to give way, if there is no room for all, and whether frames are too many rather than too large.
-    fn pressed(&self) -> Option<(Class, bool)> {
-        let bytes = |class| {
-            self.unsent().filter(|(_, _, r)| r.class == class).map(|(_, _, r)| r.bytes.len() as u64).sum::<u64>()
-        };
-        let over = |class: &&Class| bytes(**class) > self.room.bytes(**class);
-        if let Some(class) = Class::BUDGETED.iter().find(over) {
-            return Some((*class, false));
+    /// Merges every two neighbours of a line that was never sent, as long as there is no room; whether there were any.
+    fn coarsen_all(&mut self, line: usize) -> bool {
+        if self.lines[line].sent == u64::MAX {
+            return false;
         }
-        let live = self.lines.len() - 1;
-        let (mut backlog, mut new) = (0, 0);
-        self.unsent().for_each(|(line, _, _)| *(if line == live { &mut new } else { &mut backlog }) += 1);
-        let crowded = self.frames > self.room.frames as usize && (backlog > 0 || new > LIVE_FRAMES_MIN);
-        let unsent = |class: &&Class| self.unsent().any(|(_, _, record)| record.class == **class);
-        Class::BUDGETED.iter().find(unsent).filter(|_| crowded).map(|class| (*class, true))
+        let mut left = std::mem::take(&mut self.lines[line].records);
+        let (stream, before) = (self.lines[line].stream, left.len());
+        let mut kept = std::collections::VecDeque::with_capacity(before);
+        while let Some(first) = left.pop_front() {
+            let crowded = self.frames > self.room.frames as usize;
+            let wider = left.front().filter(|_| crowded).and_then(|second| self.wider(line, &first, second, true));
+            if let Some(wider) = wider {
+                left.pop_front();
+                self.frames -= 1;
+                self.entry(Entry::Keep(stream, wider.clone()));
+                kept.push_back(wider);
+            } else {
+                kept.push_back(first);
+            }
+        }
+        let merged = kept.len() < before;
+        self.lines[line].records = kept;
+        merged
     }
 
-    /// Frames that were never sent, with their line and their place in it, oldest first.
-    pub(super) fn unsent(&self) -> impl Iterator<Item = (usize, usize, &Record)> {
-        self.lines.iter().enumerate().filter(|(_, line)| line.sent < u64::MAX).flat_map(|(number, line)| {
+    /// The class whose frames are too large together, if any.
+    fn too_large(&self) -> Option<Class> {
+        let unsent = || self.unsent(self.lines.len());
+        let bytes =
+            |class| unsent().filter(|(_, _, r)| r.class == class).map(|(_, _, r)| r.bytes.len() as u64).sum::<u64>();
+        Class::BUDGETED.iter().copied().find(|class| bytes(*class) > self.room.bytes(*class))
+    }
+
+    /// Frames of the first so many lines that were never sent, with their line and their place in it, oldest first.
+    pub(super) fn unsent(&self, lines: usize) -> impl Iterator<Item = (usize, usize, &Record)> {
+        self.lines.iter().enumerate().take(lines).filter(|(_, line)| line.sent < u64::MAX).flat_map(|(number, line)| {
             let first = line.records.partition_point(|r| r.lo <= line.sent);
             let unsent = line.records.iter().enumerate().skip(first).filter(|(_, record)| record.windows > 0);
             unsent.map(move |(at, record)| (number, at, record))
         })
     }
 
-    /// Any two neighbours will do.
-    fn coarsen_any(&mut self) -> bool {
-        Class::BUDGETED.iter().any(|class| self.coarsen(*class, true))
-    }
-
     /// Makes one frame of two neighbours, those of which the fewest frames were made, oldest first; false when there are none.
     fn coarsen(&mut self, class: Class, crowded: bool) -> bool {
-        if self.slot_ms == u32::MAX {
-            // Nobody knows yet how long windows are, and so how long they may become.
-            return false;
-        }
         for _ in 0..PAIRS_TRIED_MAX {
-            let pairs = self.unsent().zip(self.unsent().skip(1)).filter(|((line, at, first), (of, next, second))| {
-                // An embedding may share the frame of samples; truth keeps its own, which is given up last.
-                let mixes = first.class.max(second.class) == Class::Samples;
+            let unsent = || self.unsent(self.lines.len());
+            let pairs = unsent().zip(unsent().skip(1)).filter(|((line, at, first), (of, next, second))| {
                 line == of
                     && at + 1 == *next
                     && [first.class, second.class].contains(&class)
-                    && (first.class == second.class || mixes)
-                    && second.hi - first.lo < COARSE_FRAMES_MAX
                     && !self.apart.contains(&(self.lines[*line].stream, first.lo))
+                    && goes_with(first, second)
             });
             let fewest = pairs.min_by_key(|((_, _, first), (_, _, second))| second.hi - first.lo);
             let Some(((line, at, first), (_, _, second))) = fewest else { return false };
-            let (lo, hi, class) = (first.lo, second.hi, first.class.max(second.class));
-            let mixed = crowded && first.class != second.class;
-            let (dated, closed) = (first.dated && second.dated, second.closed);
-            let (first, second) = (first.bytes.clone(), second.bytes.clone());
-            let stream = self.lines[line].stream;
-            let coarser = coarsen::merge(&first, &second, mixed, self.slot_ms, &mut self.scratch);
-            let made = coarser.and_then(|coarser| Some((self.frame(stream, lo, hi, &coarser.windows)?, coarser)));
-            let Some((bytes, coarser)) = made else {
-                self.apart.insert((stream, lo));
-                continue;
-            };
-            let windows = coarser.windows.len() as u16;
-            let record = Record { lo, hi, class, windows, dated, closed, bytes };
-            self.counts.merged += coarser.merged;
-            self.kept -= coarser.merged;
-            self.replace(line, at, 2, record);
-            return true;
+            let (first, second) = (first.clone(), second.clone());
+            if let Some(wider) = self.wider(line, &first, &second, crowded) {
+                self.replace(line, at, 2, wider);
+                return true;
+            }
+            self.apart.insert((self.lines[line].stream, first.lo));
         }
         false
+    }
+
+    /// One frame of two, if their windows allow it.
+    fn wider(&mut self, line: usize, first: &Record, second: &Record, crowded: bool) -> Option<Record> {
+        if first.windows == 0 || second.windows == 0 || !goes_with(first, second) {
+            return None;
+        }
+        // Of an earlier start only windows whose length is known.
+        let of = if line + 1 == self.lines.len() { None } else { Some(self.release?) };
+        let class = first.class.max(second.class);
+        let mixed = crowded && first.class != second.class;
+        let coarser = coarsen::merge(&first.bytes, &second.bytes, mixed, self.slot_ms, of, &mut self.scratch)?;
+        let (stream, lo, hi) = (self.lines[line].stream, first.lo, second.hi);
+        let bytes = self.frame(stream, lo, hi, &coarser.windows)?;
+        self.counts.merged += coarser.merged;
+        self.kept -= coarser.merged;
+        let (windows, dated) = (coarser.windows.len() as u16, first.dated && second.dated);
+        Some(Record { lo, hi, class, windows, dated, closed: second.closed, bytes })
     }
 
     /// Gives up the oldest frames of earlier starts that are more than there is room for, so that starts without a collector do not pile up.
@@ -165,8 +195,8 @@ impl Spool {
     }
 
     /// Turns the oldest frame of the class into a gap, joined with the gaps beside it that were never sent either; false when there is none.
-    fn evict(&mut self, class: Class) -> bool {
-        let Some((number, at, victim)) = self.unsent().find(|(_, _, record)| record.class == class) else {
+    fn evict(&mut self, class: Class, lines: usize) -> bool {
+        let Some((number, at, victim)) = self.unsent(lines).find(|(_, _, record)| record.class == class) else {
             return false;
         };
         let (lo, hi, windows) = (victim.lo, victim.hi, u64::from(victim.windows));
@@ -203,4 +233,10 @@ impl Spool {
         self.entry(Entry::Keep(stream, record.clone()));
         self.lines[line].records.insert(at, record);
     }
+}
+
+/// Whether two frames may share one: an embedding that of samples, while truth keeps its own, which is given up last.
+fn goes_with(first: &Record, second: &Record) -> bool {
+    let mixes = first.class.max(second.class) == Class::Samples;
+    (first.class == second.class || mixes) && second.hi - first.lo < COARSE_FRAMES_MAX
 }

@@ -35,10 +35,10 @@ impl Disk {
 
     /// Takes what the agent wants written, and writes when it is time.
     pub(super) fn drive(&mut self, agent: &mut Agent, now_ms: u64) {
-        let mut asked = None;
+        let mut asked = Vec::new();
         while let Some(entry) = agent.poll_entry() {
             if let Entry::Sends { stream, waits: true } = entry {
-                asked = Some(stream);
+                asked.push(stream);
             }
             if let Entry::Keep(stream, record) = &entry {
                 if record.windows == 0 {
@@ -54,7 +54,7 @@ impl Disk {
             self.journal.take(entry);
             self.commit_at.get_or_insert(now_ms + COMMIT_MS);
         }
-        if asked.is_some() || self.commit_at.is_some_and(|at| now_ms >= at) {
+        if !asked.is_empty() || self.commit_at.is_some_and(|at| now_ms >= at) {
             match self.journal.commit() {
                 Ok(()) => {
                     for ((stream, lo, hi), samples) in self.written.drain(..) {
