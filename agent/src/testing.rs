@@ -122,6 +122,7 @@ pub fn feature(name: &str, role: Role, cells: Cells) -> FeatureBaseline {
         max: 1.0,
         phi: Phi::INDEPENDENT,
         omega: None,
+        omega_scale: None,
         season: None,
         tolerance: 0.1,
         unwatched: None,

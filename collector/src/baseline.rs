@@ -259,6 +259,7 @@ fn describe(
         max,
         phi: Phi::INDEPENDENT,
         omega: None,
+        omega_scale: None,
         season: None,
         tolerance,
         unwatched: unwatched.map(Text::cut),

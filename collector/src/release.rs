@@ -11,6 +11,9 @@ use driftline_shared::units::{Name, ReleaseId, WallMs};
 use driftline_shared::window::FEATURES_MAX;
 use sha2::{Digest as _, Sha256};
 
+/// Largest spread between healthy devices that a baseline may claim, in standard deviations: beyond it nothing would ever be a change.
+const SPREAD_MAX: f64 = 1e3;
+
 /// A baseline with this end's storage.
 pub type Baseline = baseline::Baseline<Vec<FeatureBaseline>>;
 
@@ -187,8 +190,21 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
             return Err(format!("{} has {} cells and {} counts", f.name, f.cells.len(), f.counts.len()));
         }
         let phi = &f.phi;
-        let numbers = [phi.location, phi.scale, phi.top, phi.bottom, phi.share, f.mean, f.sd, f.spread(), f.tolerance];
-        if numbers.iter().any(|x| !x.is_finite()) || f.spread() < 0.0 || f.tolerance < 0.0 || f.sd < 0.0 {
+        let numbers = [
+            phi.location,
+            phi.scale,
+            phi.top,
+            phi.bottom,
+            phi.share,
+            f.mean,
+            f.sd,
+            f.spread(),
+            f.spread_of_scale(),
+            f.tolerance,
+        ];
+        let spreads = [f.spread(), f.spread_of_scale()];
+        let odd = spreads.iter().any(|spread| !(0.0..=SPREAD_MAX).contains(spread));
+        if numbers.iter().any(|x| !x.is_finite()) || odd || f.tolerance < 0.0 || f.sd < 0.0 {
             return Err(format!("{} has a variance or tolerance that is no number", f.name));
         }
         if let Some(season) = &f.season

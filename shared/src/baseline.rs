@@ -97,6 +97,9 @@ pub struct FeatureBaseline {
     /// Between-device standard deviation of the mean location score, an upper bound; `None` when the table did not say which
     /// device a row came from.
     pub omega: Option<f64>,
+    /// The same of the scale score; `None` also in bundles that were made before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omega_scale: Option<f64>,
     /// Counts by hour where the hour of the day matters; `None` where it does not, or the table has no times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub season: Option<Season>,
@@ -143,6 +146,11 @@ impl FeatureBaseline {
     /// [`OMEGA_ASSUMED`].
     pub fn spread(&self) -> f64 {
         self.omega.unwrap_or(OMEGA_ASSUMED)
+    }
+
+    /// The same of their mean scale score.
+    pub fn spread_of_scale(&self) -> f64 {
+        self.omega_scale.unwrap_or_else(|| self.spread())
     }
 
     /// The season slot of a time; 0 where the hour does not matter.

@@ -109,7 +109,8 @@ pub fn estimate(feature: &mut FeatureBaseline, values: &[f32], order: &Order, wi
         }
     }
     if order.by_device {
-        feature.omega = omega(feature, &blocks);
+        feature.omega = omega(feature, Family::Location, &blocks);
+        feature.omega_scale = omega(feature, Family::Scale, &blocks);
     }
     correlation
 }
@@ -273,14 +274,15 @@ fn raise_phi(feature: &mut FeatureBaseline) {
     phi.bottom = phi.top;
 }
 
-/// Between-device sd of the mean location score: the variance of the devices' means less what chance gives them, at its upper
+/// Between-device sd of the mean score of a family: the variance of the devices' means less what chance gives them, at its upper
 /// 95 % bound. `None` with fewer than [`DEVICES_MIN`] devices.
-fn omega(feature: &FeatureBaseline, blocks: &[Block]) -> Option<f64> {
+fn omega(feature: &FeatureBaseline, family: Family, blocks: &[Block]) -> Option<f64> {
     let tables = tables(feature);
-    if !tables[0].families().any(|family| family == Family::Location) {
+    if !tables[0].families().any(|has| has == family) {
         return Some(0.0);
     }
-    let sums = sums(&tables, Family::Location, blocks);
+    let phi = if family == Family::Scale { feature.phi.scale } else { feature.phi.location };
+    let sums = sums(&tables, family, blocks);
     let devices: Vec<Sum> = sums
         .chunk_by(|a, b| a.0 == b.0)
         .map(|blocks| {
@@ -296,7 +298,7 @@ fn omega(feature: &FeatureBaseline, blocks: &[Block]) -> Option<f64> {
     let count = devices.len() as f64;
     let mean = devices.iter().map(Sum::mean).sum::<f64>() / count;
     let spread = devices.iter().map(|d| (d.mean() - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    let chance = devices.iter().map(|d| feature.phi.location / d.n).sum::<f64>() / count;
+    let chance = devices.iter().map(|d| phi / d.n).sum::<f64>() / count;
     let low = ChiSquared::new(count - 1.0).map_or(1.0, |chi| chi.inverse_cdf(0.05));
     Some((spread * (count - 1.0) / low - chance).max(0.0).sqrt())
 }
@@ -376,6 +378,26 @@ mod tests {
         // 0.3 sd, raised to the upper bound for nine degrees of freedom (times 1.64); the mixture's own sd is a little larger.
         assert!((0.35..0.6).contains(&differ), "{differ}");
         assert_eq!(feature(400, even, &[], &devices[..400].iter().map(|d| d % 3).collect::<Vec<_>>()).omega, None);
+    }
+
+    #[test]
+    fn devices_whose_spread_differs_give_that_of_scale() {
+        let devices: Vec<u32> = (0..6_000).map(|i| (i % 10) as u32).collect();
+        let with = |step: f32| {
+            let wider = move |i: usize| 1.0 + ((i % 10) as f32 - 4.5) * step;
+            feature(6_000, move |i| even(i / 10 * 7 + i % 10) * wider(i), &[], &devices)
+        };
+        let (same, differ) = (with(0.0), with(0.06));
+        assert!(same.spread_of_scale() < 0.1, "{:?}", same.omega_scale);
+        assert!(
+            differ.spread() < 0.1 && differ.spread_of_scale() > 0.2,
+            "{:?}, {:?}",
+            differ.omega,
+            differ.omega_scale
+        );
+        // Where the table does not say it is taken for that of the level.
+        let unknown = FeatureBaseline { omega: Some(0.3), omega_scale: None, ..same };
+        assert_eq!(unknown.spread_of_scale(), 0.3);
     }
 
     #[test]

@@ -19,14 +19,15 @@ const REFERENCE_RISK: f64 = 0.01;
 /// How many posterior sd of the stream's own level are tolerated: four streams of five lie within. For the others the smallest bet
 /// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
 const REFERENCE_Z: f64 = 0.9;
-/// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
-const STAKE_POWER: f64 = 1.5;
 /// Largest shift of level and spread that is bet on, in sd of the score: what is larger is seen in the first window by this bet too.
 const LEVEL_SHIFT_MAX: f64 = 1.0;
 /// Largest shift of a share, whose sd is small.
 const SHARE_SHIFT_MAX: f64 = 1.6;
-/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 200 windows.
-const SMALLEST: (f64, f64) = (11.5, 200.0);
+/// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
+const STAKE_POWER: f64 = 1.25;
+/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 100 windows, and no larger than people call small.
+const SMALLEST: (f64, f64) = (11.5, 100.0);
+const SMALLEST_MAX: f64 = 0.2;
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);
 /// Shares up to this are counted as rare events, which come in clumps where neighbouring readings repeat each other.
@@ -232,7 +233,12 @@ fn phi_of(feature: &FeatureBaseline, family: Family) -> f64 {
 /// tau (docs/detection.md): z times the posterior sd of the stream's own level, and the practical tolerance.
 fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circumstances) -> Frame {
     let phi = phi_of(feature, family);
-    let offset = if family.has_level() { feature.spread() / sqrt(at.devices.max(1.0)) } else { 0.0 };
+    let spread = match family {
+        Family::Location => feature.spread(),
+        Family::Scale => feature.spread_of_scale(),
+        _ => 0.0,
+    };
+    let offset = spread / sqrt(at.devices.max(1.0));
     let prior = phi / scores.rows().max(1.0) + offset * offset;
     let own = if family.has_level() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
@@ -257,18 +263,18 @@ struct Plan {
 }
 
 impl Plan {
-    /// Numbers: location .62, scale .16, top and bottom .07 each, missing .06, repeats .02; categories share alike.
+    /// Numbers: location .78, scale .1, top and bottom .04 each, missing .03, repeats .01; categories share alike.
     fn of(family: Family, families: usize) -> Self {
         match family {
-            Family::Location => Self { shifts: 4, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.62 },
-            Family::Scale => Self { shifts: 3, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.16 },
+            Family::Location => Self { shifts: 4, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.78 },
+            Family::Scale => Self { shifts: 3, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.1 },
             Family::Top | Family::Bottom => {
-                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.07 }
+                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.04 }
             }
             Family::Missing if families == NUMERIC_FAMILIES => {
-                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.06 }
+                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.03 }
             }
-            Family::Repeats => Self { shifts: 1, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.02 },
+            Family::Repeats => Self { shifts: 1, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.01 },
             Family::Embedding(_) => Self { shifts: 0, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.0 },
             Family::Missing | Family::Category(_) => Self {
                 shifts: if 2 * families <= COMPONENTS_MAX { 2 } else { 1 },
@@ -281,7 +287,7 @@ impl Plan {
 
     /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to the largest.
     fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
-        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(self.largest / 2.0);
+        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SMALLEST_MAX);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
         let Self { shifts, largest, .. } = *self;
         let shift = move |i: usize| {
