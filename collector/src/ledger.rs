@@ -85,7 +85,8 @@ impl Entry {
             self.lost += all - known;
             return Admission::Overlap(all - known);
         }
-        (self.last_seq, self.last_crc) = (seq, crc);
+        // What it was made of may come after it, from a disk that lost the wider one with the power: that is no clone.
+        (self.last_seq, self.last_crc) = (Seq(0), 0);
         Admission::Accepted
     }
 
@@ -238,6 +239,7 @@ mod tests {
         assert_eq!((e.through, e.mask, e.lost), (Seq(64), 0, 0));
         assert_eq!(e.admit_back(Seq(64), 63, 1), Admission::Duplicate);
         assert_eq!(e.admit_back(Seq(64), 63, 2), Admission::Duplicate);
+        assert_eq!(e.admit(Seq(64), 9), Admission::Duplicate, "what it was made of is no clone");
         // Out of order: what lies before comes later, and then everything is settled.
         assert_eq!(e.admit_back(Seq(70), 3, 3), Admission::Accepted);
         assert_eq!((e.through, e.mask), (Seq(64), 0b11_1100));
