@@ -96,12 +96,10 @@ impl Memory {
     /// Remembers a sample; `known` when its truth came with it.
     pub fn remember(&mut self, profile: &Arc<Profile>, id: Id, event_time: WallMs, predicted: usize, known: bool) {
         let slot = slot_start(event_time, profile.window_ms).0 / u64::from(profile.window_ms.max(1));
-        if self.releases.back().is_none_or(|last| !Arc::ptr_eq(&last.profile, profile)) {
-            self.judges(profile, slot);
-        }
         let in_reach = |base: u64| slot.checked_sub(base).and_then(|window| u32::try_from(window).ok());
-        if self.releases.back().is_none_or(|last| in_reach(last.base).is_none()) {
-            // A clock that was set after it had said 1970.
+        // Out of reach is a clock that was set after it had said 1970.
+        let same = |last: &Judged| Arc::ptr_eq(&last.profile, profile) && in_reach(last.base).is_some();
+        if !self.releases.back().is_some_and(same) {
             self.judges(profile, slot);
         }
         let Some(last) = self.releases.back() else { return };
@@ -402,5 +400,10 @@ mod tests {
         memory.remember(&profile, Id::Given(id(1)), WallMs(1_000 * SPAN), 0, false);
         memory.remember(&profile, Id::Given(id(2)), WallMs(5 * SPAN), 0, false);
         assert_eq!(tell(&mut memory, 0, &[(1, 0), (2, 0)]).1, [(5, 1, 1), (1_000, 1, 1)]);
+        // Set to where no number of windows reaches; what was before is remembered too.
+        let far = 2 * u64::from(u32::MAX);
+        memory.remember(&profile, Id::Given(id(3)), WallMs(6 * SPAN), 0, false);
+        memory.remember(&profile, Id::Given(id(4)), WallMs(far * SPAN), 0, false);
+        assert_eq!(tell(&mut memory, 0, &[(3, 0), (4, 0)]).1, [(6, 1, 1), (far, 1, 1)]);
     }
 }

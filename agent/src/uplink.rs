@@ -218,3 +218,30 @@ impl Uplink {
         self.host.map_or(0, |host| u64::from(host.slow_down_s.min(SLOW_DOWN_S_MAX)) * 1000)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driftline_shared::sketch::Grid;
+    use driftline_shared::units::{ReleaseId, WallMs};
+    use driftline_shared::window::Window;
+
+    #[test]
+    fn a_disk_that_hangs_delays_frames_and_stops_none() {
+        let mut spool = Spool::new(Stream(9), Default::default());
+        spool.durable(Vec::new(), None);
+        spool.append(&Window::new(ReleaseId(1), WallMs(60_000), 60_000, std::iter::empty::<&Grid>()));
+        // On its way to the disk before there is a link.
+        spool.commit();
+        let mut uplink = Uplink::default();
+        uplink.up(MonoMs(0), &mut spool);
+        let mut frames = |at: u64| {
+            let said = std::iter::from_fn(|| uplink.next(MonoMs(at), &mut spool));
+            let frames = said.filter(|say| matches!(say, Say::Frame(_))).count();
+            uplink.tick(MonoMs(at), &mut spool);
+            frames
+        };
+        assert_eq!((frames(0), frames(DISK_MS - 1), frames(DISK_MS)), (0, 0, 0));
+        assert_eq!(frames(DISK_MS + 1), 1);
+    }
+}

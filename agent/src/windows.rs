@@ -9,14 +9,15 @@ use crate::inference::Outputs;
 use crate::observe::{Profile, top};
 use driftline_shared::embedding::{self, Embedding};
 use driftline_shared::performance::Performance;
-use driftline_shared::units::{WallMs, hash_of_number};
+use driftline_shared::random::Random;
+use driftline_shared::units::WallMs;
 use driftline_shared::window::{Block, Window, slot_start};
 use std::sync::Arc;
 
 /// How long after its end a window stays open for samples that are on their way.
 pub const LATENESS_MS_MAX: u32 = 1_000;
-/// Samples of a window that are embedded, about: of more every second, third and so on, by how many the window before had. An embedding
-/// costs as much as a small model, and so many samples a window say how they lie together.
+/// Samples of a window that are embedded, about, by how many the window before had: an embedding costs as much as a small model, and so
+/// many samples a window say how they lie together.
 const EMBEDDED_SAMPLES: u32 = 256;
 
 /// The open window of one release.
@@ -213,7 +214,7 @@ impl Windows {
 
 /// One of `stride` samples, as if by chance: readings that come in turns are all seen.
 fn chosen(at: WallMs, number: u32, stride: u32) -> bool {
-    hash_of_number((at.0 << 24) ^ u64::from(number)).is_multiple_of(stride.into())
+    Random::new((at.0 << 24) ^ u64::from(number)).bits().is_multiple_of(stride.into())
 }
 
 #[cfg(test)]

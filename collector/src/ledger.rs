@@ -254,6 +254,13 @@ mod tests {
         assert_eq!(e.admit(Seq(77), 9), Admission::Accepted);
         assert_eq!(e.admit_back(Seq(78), 2, 10), Admission::Overlap(2));
         assert_eq!((e.through, e.mask, e.lost), (Seq(74), 0b1110, 5));
+        // The end of all numbers, which only a liar reaches.
+        let far = u64::MAX - 10;
+        assert_eq!(e.declare_lost(&gap(75, far)), Some(far - 74 - 3));
+        assert_eq!(e.admit_back(Seq(u64::MAX), 5, 11), Admission::Accepted);
+        assert_eq!(e.declare_lost(&gap(far + 1, u64::MAX)), Some(4));
+        assert_eq!((e.through, e.mask), (Seq(u64::MAX), 0));
+        assert_eq!(e.admit_back(Seq(u64::MAX), 1, 12), Admission::Duplicate);
     }
 
     #[test]

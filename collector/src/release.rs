@@ -190,20 +190,8 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
             return Err(format!("{} has {} cells and {} counts", f.name, f.cells.len(), f.counts.len()));
         }
         let phi = &f.phi;
-        let numbers = [
-            phi.location,
-            phi.scale,
-            phi.top,
-            phi.bottom,
-            phi.share,
-            f.mean,
-            f.sd,
-            f.spread(),
-            f.spread_of_scale(),
-            f.tolerance,
-        ];
-        let spreads = [f.spread(), f.spread_of_scale()];
-        let odd = spreads.iter().any(|spread| !(0.0..=SPREAD_MAX).contains(spread));
+        let numbers = [phi.location, phi.scale, phi.top, phi.bottom, phi.share, f.mean, f.sd, f.tolerance];
+        let odd = [f.spread(), f.spread_of_scale()].iter().any(|spread| !(0.0..=SPREAD_MAX).contains(spread));
         if numbers.iter().any(|x| !x.is_finite()) || odd || f.tolerance < 0.0 || f.sd < 0.0 {
             return Err(format!("{} has a variance or tolerance that is no number", f.name));
         }
@@ -214,4 +202,32 @@ fn possible(baseline: &Baseline, schema: &Schema) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::series::Scenario;
+    use driftline_shared::manifest::Task;
+    use driftline_shared::random::Random;
+
+    #[test]
+    fn a_spread_that_no_devices_have_is_refused() {
+        let (sound, _) = Scenario::NULL[0].baseline(&mut Random::new(1), 0.1);
+        let task = Task::Regression(1);
+        let schema = Schema { format: 1, task, label: None, window_ms: 60_000, guard: None, sampled: None };
+        assert_eq!(possible(&sound, &schema), Ok(()));
+        for bad in [-1.0, 1e300, f64::NAN, f64::INFINITY] {
+            for scale in [false, true] {
+                let mut baseline = sound.clone();
+                let of = &mut baseline.features[0];
+                *(if scale { &mut of.omega_scale } else { &mut of.omega }) = Some(bad);
+                let told = possible(&baseline, &schema);
+                assert!(
+                    told.is_err_and(|told| told.ends_with("has a variance or tolerance that is no number")),
+                    "{bad}"
+                );
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
-"""How fast values are sketched, beside whylogs and numpy, and models answer, beside onnxruntime: one core, one run, each the fastest of several
-rounds.
+"""How fast values are sketched, beside whylogs and numpy, and models answer, beside onnxruntime and through the agent: one core, one run, each the
+fastest of several rounds.
 
 usage: tests/peers/speed.py    (tests/run speed makes its environment and calls it)
 
@@ -100,13 +100,17 @@ def main():
     print(f"| numpy {numpy.__version__}: searchsorted and bincount | {counted:.1f} | {counted / ours:.1f} |")
     print(f"| whylogs {whylogs.__version__}: log | {logged:.0f} | {logged / ours:.0f} |")
     print()
-    print("| one sample | Driftline, µs | onnxruntime, µs | times | wanted |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| one sample | Driftline, µs | onnxruntime, µs | times | wanted | through the agent, µs | times the bare model | wanted |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, (which, file, most) in MODELS.items():
-        own, theirs = float("inf"), float("inf")
+        own, theirs, answered = float("inf"), float("inf"), float("inf")
         for _ in range(ROUNDS):
             own, theirs = min(own, bench(f"model/{which}")), min(theirs, runtime(file))
-        print(f"| {name} | {own / 1e3:.2f} | {theirs / 1e3:.2f} | {own / theirs:.2f} | ≤ {most} |")
+            answered = min(answered, bench(f"agent/{which}, answered"))
+        print(
+            f"| {name} | {own / 1e3:.2f} | {theirs / 1e3:.2f} | {own / theirs:.2f} | ≤ {most} "
+            f"| {answered / 1e3:.2f} | {answered / own:.2f} | ≤ 1.05 |"
+        )
     return 0 if logged / ours >= WHYLOGS_MIN else 1
 
 

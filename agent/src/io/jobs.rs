@@ -14,19 +14,12 @@ use tokio::sync::mpsc;
 /// Jobs waiting. The slot machine has a few at most: it waits for its results.
 pub(crate) const JOBS_MAX: usize = 32;
 
-/// Something to do.
+/// Something to do; labels are what is remembered of samples at the end.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Persist {
-        number: u64,
-        file: SlotFile,
-    },
-    Stage {
-        digest: Digest,
-        from: StageFrom,
-    },
+    Persist { number: u64, file: SlotFile },
+    Stage { digest: Digest, from: StageFrom },
     Tidy,
-    /// What is remembered of samples, at the end.
     KeepLabels(Vec<u8>),
 }
 

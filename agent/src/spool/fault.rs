@@ -1,4 +1,4 @@
-//! A disk in memory whose power can be cut after any operation, and which can be full: for tests and the simulator.
+//! A disk in memory whose power can be cut after any operation, and which can be full or broken: for tests and the simulator.
 //!
 //! What a cut leaves is what the promises of POSIX allow: of a file everything up to its last sync, and of what was added since a
 //! part, or zeros in its place; names, renames and removals since the last sync of the directory in any selection.

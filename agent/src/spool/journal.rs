@@ -420,10 +420,13 @@ impl<F: Files> Journal<F> {
     fn let_go(&mut self, stream: Stream) -> io::Result<()> {
         let Some(line) = self.lines.get_mut(&stream) else { return Ok(()) };
         line.settle();
-        let open = match self.earlier.filter(|(of, _, _)| *of == stream) {
-            Some((_, index, _)) => Some(index),
-            None => self.open.filter(|_| stream == self.live).map(|(index, _)| index),
-        };
+        if line.records.is_empty() && self.earlier.is_some_and(|(of, _, _)| of == stream) {
+            // All of it is delivered: nothing more is written.
+            self.earlier = None;
+        }
+        let of_earlier = self.earlier.filter(|(of, _, _)| *of == stream).map(|(_, index, _)| index);
+        let of_live = self.open.filter(|_| stream == self.live).map(|(index, _)| index);
+        let open = of_earlier.or(of_live);
         let acknowledged = line.acknowledged;
         let done = line.segments.iter().filter(|(index, records)| **records == 0 && Some(**index) != open);
         let done: Vec<u32> = done.map(|(index, _)| *index).collect();
@@ -694,6 +697,14 @@ mod tests {
             assert_eq!(numbers[1..], (61..=100).map(|n| (n, n)).collect::<Vec<_>>());
             assert_eq!(left(&found).iter().filter(|(stream, _)| *stream == 2).count(), 1);
         }
+        // Written to and delivered in one life: nothing of it stays.
+        let (mut journal, _) = open(sink.clone(), 5);
+        journal.take(Entry::Keep(Stream(1), Record { lo: 61, hi: 70, windows: 0, ..record(70) }));
+        journal.commit().expect("a sound disk");
+        journal.take(Entry::Stored(Stream(1), 100));
+        journal.commit().expect("a sound disk");
+        let of_first = format!("{:016x}", 1);
+        assert!(!sink.clone().list().expect("a listing").iter().any(|name| name.starts_with(&of_first)));
     }
 
     #[test]
