@@ -136,7 +136,7 @@ fn models(c: &mut Criterion) {
         let width = input_width(&onnx).expect("a model").expect("a fixed width");
         let mut model = Model::load(&onnx, width).expect("a model that runs");
         let mut rng = Random::new(1);
-        let samples: Vec<Vec<f32>> = (0..64).map(|_| (0..width).map(|_| rng.normal() as f32).collect()).collect();
+        let samples: Vec<Vec<f32>> = (0..256).map(|_| (0..width).map(|_| rng.normal() as f32).collect()).collect();
         let (mut at, mut out) = (0, Vec::new());
         c.bench_function(&format!("model/{name}"), |b| {
             b.iter(|| {

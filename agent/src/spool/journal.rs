@@ -9,7 +9,7 @@
 //!
 //! When a write fails the segment is left as it is, and what was to be written waits and goes to a new segment at the next try.
 
-use super::names::{NEW, Part, cursor_bytes, cursor_name, home_name, new_name, parse_cursor, parse_name, segment_name};
+use super::names::{Part, cursor_bytes, cursor_name, home_name, new_name, own, parse_cursor, segment_name};
 use super::record::{self, NoSegment, Record};
 use driftline_shared::units::Stream;
 use std::collections::{BTreeMap, VecDeque};
@@ -22,8 +22,6 @@ const SEGMENT_BYTES: usize = 1 << 20;
 const CURSOR_EVERY: u64 = 256;
 /// Frames that wait for a disk that refuses; the oldest give way, and are then in memory alone.
 pub const PENDING_MAX: usize = 50_000;
-/// Files of a directory that are looked at.
-const FILES_MAX: usize = 10_000;
 
 /// The disk, as far as the spool needs it: one directory.
 pub trait Files {
@@ -156,24 +154,21 @@ impl<F: Files> Journal<F> {
         let mut found = Found::default();
         let mut lines: BTreeMap<Stream, Line> = BTreeMap::new();
         let mut records: BTreeMap<Stream, BTreeMap<u64, Record>> = BTreeMap::new();
-        let mut names = files.list().unwrap_or_default();
-        // Later segments after earlier ones: of two records of one number the later one counts.
-        names.sort();
-        if names.len() > FILES_MAX {
-            found.strange.push(format!("it has {} files, and no more than {FILES_MAX} are read", names.len()));
-            names.truncate(FILES_MAX);
-        }
-        for name in &names {
-            match parse_name(name) {
-                Some((stream, Part::Home)) => lines.entry(stream).or_default().home = true,
-                Some((stream, Part::Cursor)) => {
+        let (names, strange) = own(files.list().unwrap_or_default());
+        found.strange = strange;
+        // Of two records of one number the later segment's counts.
+        for (stream, part, name) in &names {
+            let stream = *stream;
+            match *part {
+                Part::Home => lines.entry(stream).or_default().home = true,
+                Part::Cursor => {
                     let through = files.read(name).ok().and_then(|bytes| parse_cursor(stream, &bytes));
                     let line = lines.entry(stream).or_default();
                     // Without a cursor everything is sent again, and known by its number.
                     (line.cursor, line.acknowledged) = (through.unwrap_or(0), through.unwrap_or(0));
                     line.sends = true;
                 }
-                Some((stream, Part::Segment(index))) => {
+                Part::Segment(index) => {
                     let bytes = match files.read(name) {
                         Ok(bytes) => bytes,
                         Err(e) => {
@@ -208,11 +203,7 @@ impl<F: Files> Journal<F> {
                         }
                     }
                 }
-                None if name.ends_with(NEW) => {
-                    // A cursor that was not renamed in time.
-                    let _ = files.remove(name);
-                }
-                None => found.strange.push(format!("{name} is no part of this spool: it is left alone")),
+                Part::New => drop(files.remove(name)),
             }
         }
         for (stream, line) in &lines {
@@ -750,6 +741,24 @@ mod tests {
     }
 
     #[test]
+    fn of_more_files_than_a_start_takes_whole_streams_wait_for_the_next() {
+        let mut sink = FaultFs::default();
+        for stream in (1..=6_000).map(Stream) {
+            let mut segment = record::head(stream).to_vec();
+            record(1).write(&mut segment);
+            sink.append(&segment_name(stream, 0), &segment).expect("kept");
+            sink.append(&home_name(stream), &cursor_bytes(stream, 0)).expect("kept");
+        }
+        let (mut journal, found) = open(sink.clone(), 10_000);
+        // Each has a segment and says that it never left.
+        assert_eq!((found.streams.len(), found.corrupt, found.torn), (5_000, 0, 0));
+        assert!(found.strange[0].contains("it has 12000 files"), "{:?}", found.strange);
+        found.streams.iter().for_each(|of| journal.take(Entry::Stored(of.stream, 1)));
+        journal.commit().expect("a sound disk");
+        assert_eq!(open(sink, 10_001).1.streams.len(), 1_000);
+    }
+
+    #[test]
     fn strange_files_are_named_and_left_alone() {
         let mut sink = FaultFs::default();
         let mut newer = record::head(Stream(5)).to_vec();
@@ -759,8 +768,15 @@ mod tests {
         sink.append(&segment_name(Stream(6), 0), b"not a segment, though it is called so").expect("kept");
         sink.append(&cursor_name(Stream(7)), b"nonsense").expect("kept");
         let before = sink.list().expect("a listing").len();
+        sink.append("mine.new", b"mine too").expect("kept");
+        let before = before + 1;
         let (mut journal, found) = open(sink.clone(), 1);
         assert_eq!(found.strange.len(), 3, "{:?}", found.strange);
+        assert!(
+            found.strange[0].starts_with("2 files are no part of this spool, mine.new is the first"),
+            "{:?}",
+            found.strange
+        );
         assert!(found.strange.iter().any(|s| s.contains("later version")));
         journal.take(Entry::Keep(Stream(1), record(1)));
         journal.commit().expect("goes on");

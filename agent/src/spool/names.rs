@@ -31,14 +31,54 @@ pub(super) fn new_name(stream: Stream) -> String {
 /// What a file is of its stream.
 pub(super) enum Part {
     Cursor,
+    /// A cursor that was not renamed in time.
+    New,
     Home,
     Segment(u32),
 }
 
-pub(super) fn parse_name(name: &str) -> Option<(Stream, Part)> {
+/// What a start takes at most; the rest waits on the disk for a later one.
+const FILES_MAX: usize = 10_000;
+
+/// The spool's own files among these, later segments of a stream after earlier ones, and sentences about the others. Of more than
+/// `FILES_MAX` whole streams are left out, whose records would look damaged in part.
+pub(super) fn own(names: Vec<String>) -> (Vec<(Stream, Part, String)>, Vec<String>) {
+    let (mut own, mut foreign) = (Vec::new(), Vec::new());
+    for name in names {
+        match parse_name(&name) {
+            Some((stream, part)) => own.push((stream, part, name)),
+            None => foreign.push(name),
+        }
+    }
+    own.sort_by(|(a, _, left), (b, _, right)| (a.0, left).cmp(&(b.0, right)));
+    foreign.sort();
+    let mut strange = Vec::new();
+    if let Some(first) = foreign.first() {
+        strange.push(match foreign.len() {
+            1 => format!("{first} is no part of this spool: it is left alone"),
+            many => {
+                format!("{many} files are no part of this spool, {first} is the first of them: they are left alone")
+            }
+        });
+    }
+    if own.len() > FILES_MAX {
+        let cut = own[FILES_MAX].0;
+        let whole = own.iter().position(|(stream, ..)| *stream == cut).filter(|whole| *whole > 0).unwrap_or(FILES_MAX);
+        let waits = own.len() - whole;
+        strange.push(format!(
+            "it has {} files, more than the {FILES_MAX} a start takes: {waits} wait for the next start",
+            own.len()
+        ));
+        own.truncate(whole);
+    }
+    (own, strange)
+}
+
+fn parse_name(name: &str) -> Option<(Stream, Part)> {
     let hex = |text: &str| (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Stream);
     match name.rsplit_once('.')? {
         (stem, "ack") => Some((hex(stem)?, Part::Cursor)),
+        (stem, "new") => Some((hex(stem)?, Part::New)),
         (stem, "home") => Some((hex(stem)?, Part::Home)),
         (stem, "seg") => {
             let (stream, index) = stem.split_once('-')?;
