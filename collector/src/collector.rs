@@ -18,8 +18,8 @@ use driftline_shared::list::List;
 use driftline_shared::manifest::Digest;
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, Stream, WallMs};
 use driftline_shared::window::Window;
-use driftline_shared::wire::messages::{self, Birth, Death, Host, Request, ToDevice};
-use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
+use driftline_shared::wire::messages::{self, Birth, Death, Request, ToDevice};
+use driftline_shared::wire::topic::{DeviceTopic, Leaf};
 use driftline_shared::wire::{self, Frame, Kind, Malformed};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ mod command;
 mod counters;
 pub mod evidence;
 mod follow;
+mod host;
 mod labels;
 
 pub(crate) use follow::RELEASE_LABEL;
@@ -147,6 +148,7 @@ pub struct Collector {
     pub(crate) counters: Counters,
     pub(crate) labels: Queues,
     pub(crate) evidence: evidence::Requests,
+    pace: host::Pace,
     writes: Vec<Write>,
     outputs: VecDeque<Output>,
     acks: BTreeSet<Key>,
@@ -173,6 +175,7 @@ impl Collector {
             counters: Counters::default(),
             labels: Queues::restore(stored.labels),
             evidence: evidence::Requests::restore(stored.evidence),
+            pace: host::Pace::default(),
             writes: Vec::new(),
             outputs: VecDeque::new(),
             acks: BTreeSet::new(),
@@ -186,6 +189,10 @@ impl Collector {
         }
         for release in stored.releases {
             collector.register(Arc::new(release));
+        }
+        for (release, body) in stored.detectors {
+            // What cannot be understood begins anew, from the windows that are there.
+            let _ = collector.panels.get_mut(&release).is_some_and(|panel| panel.restore(&body));
         }
         for (group, slot, window) in stored.fleet_windows {
             collector.history.restore(group, slot, &window);
@@ -289,21 +296,6 @@ impl Collector {
         for (name, device) in &mut self.devices {
             device.connected = old.devices.get(name).is_some_and(|d| d.connected);
         }
-    }
-
-    /// The state in which the collector leaves: devices keep their windows until it is back.
-    pub fn farewell(&mut self) {
-        self.host(false);
-    }
-
-    fn announce(&mut self) {
-        self.host(true);
-    }
-
-    fn host(&mut self, online: bool) {
-        let host = Host { epoch: self.epoch, online, slow_down_s: 0 };
-        let topic = HostTopic(&self.settings.fleet).to_string();
-        self.publish(topic, Kind::Host, &host, 1, true);
     }
 
     fn register(&mut self, release: Arc<Release>) {

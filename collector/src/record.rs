@@ -11,7 +11,7 @@ use crate::ledger::Entry;
 use crate::release::Release;
 use crate::rollout::machine::Rollout;
 use driftline_shared::manifest::FileEntry;
-use driftline_shared::units::{Name, Seq, Stream, WallMs};
+use driftline_shared::units::{Name, ReleaseId, Seq, Stream, WallMs};
 use driftline_shared::window::Window;
 
 /// One change.
@@ -50,6 +50,15 @@ pub enum Write {
         slot: u64,
         /// The sum.
         window: Box<Window>,
+    },
+    /// The state of a release's detectors; replaces what was there.
+    Detectors {
+        /// Whose.
+        release: ReleaseId,
+        /// The slot that they stand at.
+        settled: u64,
+        /// As the panel has it.
+        body: Vec<u8>,
     },
     /// Late truth of a group's slot; replaces what was there.
     Truths {
@@ -131,6 +140,8 @@ pub struct Stored {
     pub releases: Vec<Release>,
     /// Devices' windows of the newest slots of each release, oldest slot first.
     pub windows: Vec<(Name, u64, Box<Window>)>,
+    /// The detectors' states before them.
+    pub detectors: Vec<(ReleaseId, Vec<u8>)>,
     /// Sums of the newest slots.
     pub fleet_windows: Vec<(Group, u64, Box<Window>)>,
     /// Late truth.

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long = "param")]
     params: Vec<String>,
     /// File of cases, one JSON object per line; - for standard input
-    #[arg(conflicts_with_all = ["reference", "current"])]
+    #[arg(conflicts_with_all = ["reference", "current", "columns", "metric", "tool", "params"])]
     cases: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! What time does to the collector: slots close, detectors step, incidents are reconciled, rollouts move.
 
 use super::{Collector, Topic};
-use crate::detect::panel::{Level, Panel, Signal};
+use crate::detect::panel::{Level, Panel, Signal, share};
 use crate::incident::{Evidence, Figures, Fleet, Happened, Reporting};
 use crate::record::Write;
 use crate::rollout::machine::{Pause, Progress, State};
@@ -28,6 +28,7 @@ impl Collector {
     pub(super) fn close_slots(&mut self, now: Now) {
         let mut models = BTreeSet::new();
         let releases: Vec<_> = self.releases.values().cloned().collect();
+        share::divide(self.settings.budget, now.wall, self.panels.values_mut());
         for release in releases {
             let window_ms = release.schema.window_ms;
             let closable = now.wall.0.saturating_sub(self.grace_ms(window_ms)) / u64::from(window_ms);
@@ -35,6 +36,12 @@ impl Collector {
             let due = panel.next_open().is_some_and(|open| open < closable) || panel.is_reopened();
             if due && closable > 0 && panel.close_through(closable - 1, &self.devices, &self.settings.cohort_label) {
                 models.insert(release.model.clone());
+                let state = panel.take_checkpoint();
+                self.writes.extend(state.map(|(settled, body)| Write::Detectors {
+                    release: release.id,
+                    settled,
+                    body,
+                }));
             }
         }
         for model in models {

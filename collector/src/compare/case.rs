@@ -9,6 +9,29 @@ use serde_json::{Map, Value, json};
 /// Longest line that is read.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
+const FIELDS: [&str; 6] = ["id", "as", "tool", "metric", "params", "input"];
+/// What people keep beside a case and nobody here reads. Anything else may be a field's name with a slip, which would be another case.
+const BESIDE: [&str; 18] = [
+    "want",
+    "note",
+    "expected",
+    "expect",
+    "name",
+    "description",
+    "comment",
+    "source",
+    "seed",
+    "tol",
+    "tolerance",
+    "rtol",
+    "atol",
+    "kind",
+    "group",
+    "tags",
+    "case",
+    "version",
+];
+
 /// Answers one line.
 pub fn line(text: &str) -> Value {
     match ask(text) {
@@ -22,10 +45,47 @@ pub fn ask(text: &str) -> (Value, Result<Answer, Refusal>) {
     // A byte order mark, as some editors put one before the first line.
     let case: Value = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(case) => case,
-        Err(e) => return (Value::Null, Err(Refusal::Line(e.to_string()))),
+        Err(e) => match serde_json::from_str(&named(text)) {
+            Ok(case) => case,
+            Err(_) => return (id_of(text), Err(Refusal::Line(e.to_string()))),
+        },
     };
     let id = case.get("id").cloned().unwrap_or(Value::Null);
     (id, request(&case).and_then(|request| answer(&request)))
+}
+
+/// The line with bare NaN and infinities, as Python writes them, as strings.
+fn named(text: &str) -> String {
+    let (mut out, mut rest, mut quoted) = (String::with_capacity(text.len() + 64), text, false);
+    while let Some(c) = rest.chars().next() {
+        let number = ["NaN", "Infinity", "-Infinity"].iter().find(|name| !quoted && rest.starts_with(**name));
+        let taken = match number {
+            Some(name) => {
+                out.extend(["\"", name, "\""]);
+                name.len()
+            }
+            // What is escaped ends no string.
+            None if quoted && c == '\\' => {
+                let pair: String = rest.chars().take(2).collect();
+                out += &pair;
+                pair.len()
+            }
+            None => {
+                quoted ^= c == '"';
+                out.push(c);
+                c.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// The id of a line that is no JSON, where that much can be read.
+fn id_of(text: &str) -> Value {
+    let after = text.split_once("\"id\"").and_then(|(_, rest)| rest.trim_start().strip_prefix(':'));
+    let first = after.and_then(|rest| serde_json::Deserializer::from_str(rest).into_iter().next());
+    first.and_then(Result::ok).filter(|id: &Value| id.is_string() || id.is_number()).unwrap_or(Value::Null)
 }
 
 /// An answer that only says why there is none.
@@ -70,9 +130,7 @@ fn request(case: &Value) -> Result<Request, Refusal> {
     let Some(fields) = case.as_object() else {
         return Err(Refusal::Line("it must be an object with metric and input".into()));
     };
-    if let Some(unknown) =
-        fields.keys().find(|k| !["id", "as", "tool", "metric", "params", "input", "want", "note"].contains(&k.as_str()))
-    {
+    if let Some(unknown) = fields.keys().find(|k| !FIELDS.contains(&k.as_str()) && !BESIDE.contains(&k.as_str())) {
         return Err(Refusal::Line(format!("there is no field {unknown}; use id, as, metric, params and input")));
     }
     let word = |names: [&str; 2]| match names.iter().find_map(|n| fields.get(*n)) {
@@ -111,6 +169,42 @@ mod tests {
     fn a_byte_order_mark_is_no_part_of_a_case() {
         let text = "\u{feff}{\"id\":1,\"metric\":\"ks_d\",\"input\":{\"ref\":[1],\"cur\":[2]}}";
         check(text, &json!({"id":1,"value":1.0,"d":1.0}));
+    }
+
+    #[test]
+    fn what_python_writes_is_read_and_what_cannot_be_keeps_its_id() {
+        let text = r#"{"id":"NaN\"x","metric":"ks_d","input":{"ref":[1,NaN,-Infinity],"cur":[2,Infinity]},"tol":1e-9}"#;
+        let quoted = text
+            .replace(",NaN", ",\"NaN\"")
+            .replace("-Infinity", "\"-Infinity\"")
+            .replace(",Infinity", ",\"Infinity\"");
+        assert_eq!(line(text), line(&quoted));
+        assert_eq!(line(text)["id"], "NaN\"x");
+        let answer = line(r#"{"id": 7, "metric": "ks_d", "input": {"ref": [1e999], "cur": [1]"#);
+        assert_eq!(answer["id"], 7);
+        assert!(answer["error"].is_string());
+    }
+
+    #[test]
+    fn conventions_that_share_a_name_differ_as_their_tools_do() {
+        let of = |tool: &str, metric: &str, input: &Value| {
+            line(&json!({"as": tool, "metric": metric, "input": input}).to_string())["value"].as_f64()
+        };
+        let counts = json!({"ref_counts": [10, 10, 20], "cur_counts": [20, 10, 10]});
+        assert_eq!(of("deequ", "ks_d", &counts), Some(0.25));
+        assert_eq!(of("deequ", "l_infinity", &counts), Some(0.25));
+        let crossed = json!({"p": [0.5, 0.0, 0.5], "q": [0.0, 0.5, 0.5]});
+        let apart = json!({"p": [0.25, 0.25, 0.5], "q": [0.0, 0.0, 1.0]});
+        assert_eq!((of("deequ", "ks_d", &apart), of("driftline", "ks_d", &apart)), (Some(0.5), Some(0.5)));
+        assert_eq!(of("driftline", "l_infinity", &crossed), Some(0.5));
+        assert_eq!(of("evidently", "total_variation", &crossed), Some(0.5));
+        // Twice as many of each is no difference.
+        let twice = json!({"ref_counts": [10, 20, 30], "cur_counts": [20, 40, 60]});
+        assert_eq!(of("driftline", "g_test_p", &twice), of("driftline", "chisquare_p", &twice));
+        let raw = json!({"ref": [1, 2, 3, 4], "cur": [3, 4, 5, 6]});
+        assert_eq!(of("deequ", "l_infinity", &raw), Some(0.5), "of distribution functions");
+        let cells = of("driftline", "l_infinity", &raw);
+        assert!(cells.is_some_and(|v| v >= 0.5), "of cells: {cells:?}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ const EXPECTED_MIN_OF_TWO: f64 = 10.0;
 /// Answers as Deequ.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     match metric {
-        Metric::LInfinity | Metric::LInfinityRobust | Metric::KsD => l_infinity(metric, input, params),
+        Metric::LInfinity | Metric::LInfinityRobust => l_infinity(metric, input, params),
+        Metric::KsD => ks_d(input),
         Metric::Chisquare => chisquare(input, params),
         _ => {
             let zero = evidently::zero(params, ZeroPolicy::Keep)?;
@@ -39,6 +40,20 @@ pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
             Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()))
         }
     }
+}
+
+/// max |F−G| of numbers, or over cells in their order.
+fn ks_d(input: &Input) -> Result<Answer, Refusal> {
+    let stated = || Stated::counted("max |F−G|", Edges::Given);
+    if let Some(counts) = input.given_counts() {
+        return Ok(Answer::value(Convention::KS.of(&counts.reference, &counts.current), stated()));
+    }
+    if let Some((p, q)) = &input.shares {
+        return Ok(Answer::value(Convention::KS.of_shares(p, q), stated()));
+    }
+    let pair = input.pair_or_cells()?.cleaned(false);
+    let (reference, current) = pair.numbers()?;
+    Ok(Answer::value(ks::d(reference, current), Stated::raw("max |F−G|")))
 }
 
 /// Simple and robust at once; `value` is the one that was asked for.

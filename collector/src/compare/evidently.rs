@@ -210,21 +210,32 @@ fn hellinger(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     Ok(Answer::value(root(overlap), stated))
 }
 
+/// Current counts against the reference's, scaled to the same total.
+pub fn scaled(lambda: Lambda, counts: &Counts) -> Result<Answer, Refusal> {
+    let scale = counts.current.iter().sum::<f64>() / counts.reference.iter().sum::<f64>();
+    let expected: Vec<f64> = counts.reference.iter().map(|c| c * scale).collect();
+    let found = tables::one_sample(&counts.current, Some(&expected), lambda, 0.0)?;
+    let formula =
+        "current counts against the reference's scaled to the same total, χ² tail with k−1 degrees of freedom";
+    Ok(tested(found, found.p, Stated::counted(formula, Edges::Categories)))
+}
+
 fn on_categories(metric: Metric, input: &Input) -> Result<Answer, Refusal> {
+    let (metric_of, edges) = (distance::Metric::TotalVariation, Edges::Categories);
+    let convention = Convention { metric: metric_of, base: Base::E, zero: ZeroPolicy::Keep, edges };
+    if let (Metric::TotalVariation, Some((p, q))) = (metric, &input.shares) {
+        return Ok(Answer::value(convention.of_shares(p, q), convention.into()));
+    }
     let counts = match input.given_counts() {
         Some(given) => given,
+        None if input.pair.is_none() => {
+            return Err(Refusal::input("this metric needs ref and cur, or ref_counts and cur_counts"));
+        }
         None => cleaned(input)?.counts(),
     };
     let (n, m): (f64, f64) = (counts.reference.iter().sum(), counts.current.iter().sum());
     match metric {
-        Metric::Chisquare => {
-            let scale = m / n;
-            let expected: Vec<f64> = counts.reference.iter().map(|c| c * scale).collect();
-            let found = tables::one_sample(&counts.current, Some(&expected), Lambda::PEARSON, 0.0)?;
-            let formula =
-                "current counts against the reference's scaled to the same total, χ² tail with k−1 degrees of freedom";
-            Ok(tested(found, found.p, Stated::counted(formula, Edges::Categories)))
-        }
+        Metric::Chisquare => scaled(Lambda::PEARSON, &counts),
         Metric::G => {
             let found = tables::one_sample(&counts.current, Some(&counts.reference), Lambda::G, 0.0)?;
             let formula =
@@ -244,11 +255,7 @@ fn on_categories(metric: Metric, input: &Input) -> Result<Answer, Refusal> {
             let (z, p) = tables::two_proportions(hits, (n, m));
             Ok(Answer::new(&[("stat", z), ("p", p), ("value", p)], stated))
         }
-        _ => {
-            let (metric, edges) = (distance::Metric::TotalVariation, Edges::Categories);
-            let convention = Convention { metric, base: Base::E, zero: ZeroPolicy::Keep, edges };
-            Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into()))
-        }
+        _ => Ok(Answer::value(convention.of(&counts.reference, &counts.current), convention.into())),
     }
 }
 

@@ -8,6 +8,7 @@ use super::float;
 use super::input::Input;
 use super::params::Params;
 use super::scipy::base;
+use super::tables::Lambda;
 use super::{Answer, Metric, Refusal, deepchecks, deequ, evidently, scipy, series};
 use crate::baseline;
 use driftline_shared::drift::distance::{self, Base, Convention, Edges, ZeroPolicy};
@@ -25,14 +26,29 @@ pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
         Metric::Hellinger => on_cells(Counted::Hellinger, input, params),
         Metric::TotalVariation => on_cells(Counted::TotalVariation, input, params),
         Metric::KsD if input.pair.is_none() => on_cells(Counted::KsD, input, params),
+        // Numbers by their cells, as everything else here; Deequ compares their distribution functions.
+        Metric::LInfinity | Metric::LInfinityRobust if input.pair.is_some() => l_infinity(metric, input, params),
         Metric::LInfinity | Metric::LInfinityRobust => deequ::l_infinity(metric, input, params),
         Metric::EmdScaled | Metric::CramersV => deepchecks::answer(metric, input, params),
         Metric::WassersteinNorm | Metric::Z | Metric::Mmd => evidently::answer(metric, input, params),
         // Expected counts are the reference's scaled to the current total, as the statistic on cells has it.
         Metric::Chisquare => evidently::answer(metric, input, params),
+        Metric::G => evidently::scaled(Lambda::G, &input.counts()?),
         Metric::Adwin | Metric::PageHinkley => series::answer(metric, input, params),
         _ => scipy::answer(metric, input, params),
     }
+}
+
+fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
+    let simple = on_cells(distance::Metric::LInfinity, input, params)?;
+    let robust = on_cells(distance::Metric::LInfinityRobust, input, params)?;
+    let of = |answer: &Answer| answer.number("value").unwrap_or(f64::NAN);
+    let (asked, figures) = match metric {
+        Metric::LInfinity => (of(&simple), &simple),
+        _ => (of(&robust), &robust),
+    };
+    let all = [("robust", of(&robust)), ("simple", of(&simple)), ("value", asked)];
+    Ok(Answer::new(&all, figures.stated.clone()))
 }
 
 fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
@@ -40,10 +56,13 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
     let own = if let Counted::Psi | Counted::Kl = metric { ZeroPolicy::Jeffreys } else { ZeroPolicy::Keep };
     let base = match metric {
         Counted::Js => base(params, Base::Two)?,
-        Counted::Kl => base(params, Base::E)?,
+        Counted::Kl | Counted::Psi => base(params, Base::E)?,
         _ => Base::E,
     };
-    let zero = if let Counted::Psi | Counted::Kl = metric { evidently::zero(params, own)? } else { own };
+    let zero = match metric {
+        Counted::Psi | Counted::Kl | Counted::Js | Counted::Hellinger => evidently::zero(params, own)?,
+        _ => own,
+    };
     let convention = Convention { metric, base, zero, edges: Edges::Given };
     if let Some((p, q)) = &input.shares {
         let zero = if zero == ZeroPolicy::Jeffreys { ZeroPolicy::Keep } else { zero };

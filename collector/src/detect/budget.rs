@@ -8,7 +8,7 @@ const LEVELS: f64 = 3.0;
 /// Thirty days.
 const MONTH_MS: f64 = 30.0 * 24.0 * 3600.0 * 1000.0;
 
-/// False alarms tolerated per month, over all devices, features and levels of one model.
+/// False alarms tolerated per month, over all devices, models, features and levels; releases that run beside each other share it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     /// More than 0.

@@ -67,7 +67,7 @@ pub struct Signal {
 }
 
 /// What a device, a cohort or the fleet brought to its detectors: one per feature, then one per group of the embedding.
-#[derive(Debug, Clone, Default)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, Default)]
 struct Row {
     detectors: Vec<Detector>,
     /// Slots stepped.
@@ -110,6 +110,9 @@ struct Detectors {
     fleet: Row,
 }
 
+mod checkpoint;
+pub mod share;
+
 /// All detectors of one release.
 #[derive(Debug)]
 pub struct Panel {
@@ -123,6 +126,8 @@ pub struct Panel {
     closed: Option<u64>,
     log: BTreeMap<u64, BTreeMap<Name, Merged>>,
     reopened: bool,
+    /// The checkpoint has moved since it was last taken to be stored.
+    moved: bool,
 }
 
 impl Panel {
@@ -138,6 +143,7 @@ impl Panel {
             closed: None,
             log: BTreeMap::new(),
             reopened: false,
+            moved: false,
         }
     }
 
@@ -468,27 +474,6 @@ impl Panel {
     fn scores(&mut self, feature: usize, slot: u64) -> Arc<Scores> {
         let start = self.start_of(slot);
         self.designs.scores(&self.release.baseline, feature, start)
-    }
-
-    /// Moves the checkpoint on when the log has grown to twice the span that is replayed.
-    fn settle(&mut self, devices: &Devices, cohort_label: &str) {
-        let a_slot = self.now.device.len().max(1) * self.release.baseline.features.len() * size_of::<Sketch>();
-        let keep = (LOG_BYTES_MAX / a_slot.max(1)).clamp(REPLAY_SLOTS_MIN, REPLAY_SLOTS_MAX);
-        let Some(closed) = self.closed else { return };
-        let kept: Vec<u64> = self.log.range(..=closed).map(|(&slot, _)| slot).collect();
-        if kept.len() < 2 * keep {
-            return;
-        }
-        let old = &kept[..kept.len() - keep];
-        let mut state = std::mem::take(&mut self.checkpoint);
-        for &slot in old {
-            self.step(&mut state, slot, devices, cohort_label);
-        }
-        self.checkpoint = state;
-        for slot in old {
-            self.log.remove(slot);
-        }
-        self.settled = old.last().copied();
     }
 }
 

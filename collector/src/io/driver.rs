@@ -158,6 +158,7 @@ impl Driver {
                     }
                 }
             }
+            self.core.backlog(self.clock.now().mono, incoming.len(), incoming.max_capacity());
             self.step(batch, ask).await;
         }
         self.core.farewell();
@@ -301,6 +302,8 @@ fn metrics(core: &Collector, hub: &Hub, turned_away: u64) -> String {
     for (reason, n) in &c.refused {
         text += &format!("driftline_refused_total{{reason=\"{}\"}} {n}\n", reason.as_str());
     }
+    text += "# HELP driftline_slow_down_seconds Time that devices are asked to leave between frames.\n# TYPE driftline_slow_down_seconds gauge\n";
+    text += &format!("driftline_slow_down_seconds {}\n", core.slow_down_s());
     text += "# HELP driftline_live_clients Connected live clients.\n# TYPE driftline_live_clients gauge\n";
     text + &format!("driftline_live_clients {}\n", hub.clients())
 }

@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS truth(release INTEGER NOT NULL, cohort TEXT, slot INT
   labelled INTEGER NOT NULL, correct INTEGER NOT NULL, confusion TEXT NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS truth_key ON truth(release, ifnull(cohort, ''), cohort IS NULL, slot);
 CREATE INDEX IF NOT EXISTS truth_at ON truth(at);
+CREATE TABLE IF NOT EXISTS detectors(release INTEGER PRIMARY KEY, settled INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS evidence(id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS label_queue(batch INTEGER PRIMARY KEY, device TEXT NOT NULL, frame BLOB NOT NULL);
 ";
@@ -186,7 +187,11 @@ impl Store {
             let id = signed(release.id.0);
             let newest: Option<i64> = self.one("SELECT max(slot) FROM window WHERE release = ?1", [id])?.flatten();
             let Some(newest) = newest else { continue };
-            let from = newest.saturating_sub(REPLAY_SLOTS as i64);
+            let body: Option<Vec<u8>> = self.one("SELECT body FROM detectors WHERE release = ?1", [id])?;
+            let settled: Option<i64> = self.one("SELECT settled FROM detectors WHERE release = ?1", [id])?;
+            stored.detectors.extend(body.map(|body| (release.id, body)));
+            // Where windows are rare, those since the detectors' state go further back.
+            let from = newest.saturating_sub(REPLAY_SLOTS as i64).min(settled.unwrap_or(i64::MAX));
             let windows = self.rows(
                 "SELECT device, slot, body FROM window WHERE release = ?1 AND slot > ?2 ORDER BY slot",
                 params![id, from],
@@ -393,6 +398,10 @@ fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 params![release, cohort, signed(*slot), signed(window.start.0), packed(window)],
             )
         }
+        Write::Detectors { release, settled, body } => run(
+            "INSERT OR REPLACE INTO detectors VALUES(?1, ?2, ?3)",
+            params![signed(release.0), signed(*settled), body],
+        ),
         Write::Truths { place: (release, group, slot), at, truths } => {
             let cohort = match group {
                 Group::Fleet => None,

@@ -35,7 +35,7 @@ const OWN_WINDOWS_MIN: u32 = 5;
 const LEARN_BELOW: f64 = 3.0;
 
 /// What a detector alarms about.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq)]
 pub struct Alarm {
     /// Kind of change.
     pub family: Family,
@@ -78,7 +78,7 @@ impl From<Sum> for Compared {
 pub type View = List<Compared, FAMILIES_MAX>;
 
 /// What a stream showed while it was calm.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq, Default)]
 struct Own {
     windows: u32,
     n: f64,
@@ -87,7 +87,7 @@ struct Own {
 }
 
 /// Detector and latch of one stream of windows of one feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, PartialEq)]
 pub struct Detector {
     grown: [f32; COMPONENTS_MAX],
     cusum: [f32; COMPONENTS_MAX],
@@ -100,7 +100,7 @@ pub struct Detector {
 }
 
 /// An alarm that has not yet been let go.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq)]
 pub struct Latch {
     /// The first alarm.
     pub alarm: Alarm,
@@ -114,7 +114,7 @@ pub struct Latch {
 }
 
 /// A run of windows that are nearer to tolerance than to the change.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq, Default)]
 struct Calm {
     windows: u32,
     n: f64,

@@ -16,7 +16,9 @@ pub const FAMILIES_MAX: usize = CELLS_MAX + 2;
 const SEASON_PRIOR_ROWS: f64 = 50.0;
 
 /// What kind of change a score sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// Values moved up or down.
