@@ -148,7 +148,7 @@ impl Agent {
             }
             Input::Flush => {
                 self.finish_window();
-                self.spool.commit();
+                self.spool.commit(self.uplink.sends());
             }
             Input::Tick => {}
         }
@@ -394,7 +394,7 @@ impl Agent {
         let at = *self.commit_at.get_or_insert(self.now.mono.after(self.phase_ms()));
         if self.now.mono >= at {
             self.commit_at = None;
-            self.spool.commit();
+            self.spool.commit(self.uplink.sends());
         }
     }
 

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Runs ONNX models on a device, sketches what goes in and out, and publishes the sketches over MQTT.
 #[derive(Parser)]
@@ -78,7 +80,9 @@ enum Command {
 }
 
 /// A start that takes longer hangs; `TimeoutStartSec` of the unit says the same.
-const START_MAX: std::time::Duration = std::time::Duration::from_secs(90);
+const START_MAX: Duration = Duration::from_secs(90);
+/// Pause before the directory of an agent that is about to end is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Ends with 2 instead of 1.
 #[derive(Debug)]
@@ -147,6 +151,7 @@ fn run(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Runs agents one after the other: SIGHUP ends one and starts the next with what the file says now.
+#[expect(clippy::disallowed_methods, reason = "how long the directory is waited for")]
 async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
     let refused = "the system refuses signals";
     let mut terminate = signal(SignalKind::terminate()).context(refused)?;
@@ -155,6 +160,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
     // Without its own path an agent cannot start itself; models are then loaded as they are.
     let trial = trial::Trial { program: std::env::current_exe().ok() };
     let mut before: Option<Config> = None;
+    let mut released: Option<Instant> = None;
     let mut between: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         let hooks = Hooks { trial: trial.clone(), ..Hooks::default() };
@@ -164,6 +170,14 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
         };
         let running = match driver::start(config.clone(), hooks.clone(), shutdown).await {
             Ok(running) => running,
+            // A release on its trial, or a slow disk, still has the directory of the agent before.
+            Err(RunError::Start(error)) if error.is_locked() && released.is_some_and(|at| at.elapsed() < START_MAX) => {
+                tokio::select! {
+                    () = tokio::time::sleep(LOCK_AGAIN) => continue,
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                }
+            }
             Err(error) if before.is_some() => {
                 tracing::error!(
                     "the agent cannot begin with the new configuration, the one of before goes on: {error}"
@@ -213,6 +227,7 @@ async fn run_agent(mut config: Config, path: &Path) -> anyhow::Result<()> {
         let _ = stop.send(());
         let report = ended.await.context("the agent broke off")??;
         watchdog.abort();
+        released = Some(Instant::now());
         println!("{report}");
         match next {
             Some(next) => before = Some(std::mem::replace(&mut config, next)),

@@ -11,6 +11,9 @@ use driftline_shared::units::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use tensor::{Data, binary, in_json};
+
+mod tensor;
 
 /// Largest request.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
@@ -113,6 +116,14 @@ pub enum Refused {
         /// What it holds, cut.
         text: String,
     },
+    /// A number that its type, or the model, cannot hold.
+    #[error("the input {name} holds a number that is no {datatype}")]
+    Range {
+        /// The input.
+        name: String,
+        /// The type.
+        datatype: &'static str,
+    },
     /// Too much at once.
     #[error("the request has {0} samples, and 1 to {REQUEST_SAMPLES_MAX} are taken at once")]
     Samples(usize),
@@ -135,7 +146,7 @@ struct InputTensor {
     datatype: String,
     #[serde(default)]
     parameters: Map<String, Value>,
-    data: Option<Value>,
+    data: Option<Data>,
 }
 
 #[derive(Deserialize)]
@@ -170,10 +181,17 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
     let split = json_length.unwrap_or(body.len());
     let (head, mut tail) = body.split_at_checked(split).ok_or_else(|| form("its JSON is longer than the body"))?;
     let infer: Infer = serde_json::from_slice(head).map_err(|e| Refused::Form(e.to_string()))?;
+    let most = served.tensors.len().max(served.columns.len());
+    if infer.inputs.len() > most {
+        return Err(Refused::Form(format!("it names {} inputs, and the model takes {most}", infer.inputs.len())));
+    }
     let mut tensors: Vec<(String, Vec<i64>, Vec<f32>)> = Vec::new();
     for mut input in infer.inputs {
+        if tensors.iter().any(|(name, ..)| *name == input.name) {
+            return Err(Refused::Form(format!("the input {} is given twice", cut(&input.name))));
+        }
         let size = input.parameters.get("binary_data_size").map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()));
-        let values = match (size, &input.data) {
+        let values = match (size, input.data.take()) {
             (Some(size), None) => {
                 let size = size.ok_or_else(|| form("binary_data_size is no size"))?;
                 let (bytes, rest) = tail.split_at_checked(size).ok_or_else(|| form("binary data is missing"))?;
@@ -181,8 +199,7 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
                 match &served.image {
                     Some(image) if input.datatype == "BYTES" => {
                         // One tensor of files, so that its limit is the request's.
-                        let own = served.tensors.first().is_some_and(|t| t.name == input.name);
-                        if !own || tensors.iter().any(|(name, ..)| *name == input.name) {
+                        if served.tensors.first().is_none_or(|t| t.name != input.name) {
                             return Err(form("image files are one input, the model's own"));
                         }
                         let (values, images) = decoded(bytes, image, decode)?;
@@ -194,11 +211,7 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
                     _ => binary(&input, bytes)?,
                 }
             }
-            (None, Some(data)) => {
-                let mut values = Vec::new();
-                flatten(&input, data, &mut values)?;
-                values
-            }
+            (None, Some(data)) => in_json(&input, data)?,
             _ => return Err(form("an input needs either data or binary_data_size")),
         };
         tensors.push((input.name, input.shape, values));
@@ -218,6 +231,14 @@ pub fn parse(body: &[u8], json_length: Option<usize>, served: &Served, decode: D
                 return Err(Refused::Output { name: cut(name), wanted: format!("{}{label}", served.output) });
             }
         };
+        if outputs.iter().any(|(known, _)| *known == asked) {
+            return Err(Refused::Form(format!("the output {} is asked for twice", wanted.name)));
+        }
+        if let Some(name) =
+            ["classification", "shared_memory_region"].iter().find(|n| wanted.parameters.contains_key(**n))
+        {
+            return Err(Refused::Form(format!("the output parameter {name} is none of this server's")));
+        }
         let binary = wanted.parameters.get("binary_data").map_or(all_binary, |v| v == &Value::Bool(true));
         outputs.push((asked, binary));
     }
@@ -234,61 +255,6 @@ fn flag(parameters: &Map<String, Value>, name: &str) -> bool {
 
 fn cut(text: &str) -> String {
     driftline_shared::list::Text::<64>::cut(text).to_string()
-}
-
-fn flatten(input: &InputTensor, data: &Value, values: &mut Vec<f32>) -> Result<(), Refused> {
-    match data {
-        Value::Array(inner) => inner.iter().try_for_each(|data| flatten(input, data, values))?,
-        // A missing reading: JSON has no NaN.
-        Value::Null => values.push(f32::NAN),
-        Value::Bool(b) => values.push(f32::from(u8::from(*b))),
-        other => match other.as_f64() {
-            Some(n) if known(&input.datatype) => values.push(n as f32),
-            Some(_) => return Err(Refused::Datatype { name: cut(&input.name), found: cut(&input.datatype) }),
-            None => return Err(Refused::NotANumber { name: cut(&input.name), text: cut(&other.to_string()) }),
-        },
-    }
-    Ok(())
-}
-
-fn known(datatype: &str) -> bool {
-    size_of(datatype).is_some()
-}
-
-fn size_of(datatype: &str) -> Option<usize> {
-    Some(match datatype {
-        "BOOL" | "INT8" | "UINT8" => 1,
-        "INT16" | "UINT16" => 2,
-        "FP32" | "INT32" | "UINT32" => 4,
-        "FP64" | "INT64" | "UINT64" => 8,
-        _ => return None,
-    })
-}
-
-fn binary(input: &InputTensor, bytes: &[u8]) -> Result<Vec<f32>, Refused> {
-    let size = size_of(&input.datatype)
-        .ok_or_else(|| Refused::Datatype { name: cut(&input.name), found: cut(&input.datatype) })?;
-    if !bytes.len().is_multiple_of(size) {
-        return Err(Refused::Form(format!("{} bytes of {} are no whole values", bytes.len(), input.datatype)));
-    }
-    /// Reads values of one type.
-    macro_rules! values {
-        ($t:ty) => {
-            bytes.chunks_exact(size).map(|b| <$t>::from_le_bytes(b.try_into().unwrap_or_default()) as f32).collect()
-        };
-    }
-    Ok(match input.datatype.as_str() {
-        "FP32" => values!(f32),
-        "FP64" => values!(f64),
-        "INT8" => values!(i8),
-        "INT16" => values!(i16),
-        "INT32" => values!(i32),
-        "INT64" => values!(i64),
-        "UINT16" => values!(u16),
-        "UINT32" => values!(u32),
-        "UINT64" => values!(u64),
-        _ => values!(u8),
-    })
 }
 
 /// The samples of image files, each behind its length in four bytes, and how many they are.
@@ -503,9 +469,22 @@ mod tests {
         assert!(input("x", "[1,2]", "FP32", "[1]").contains("holds 1 values where its shape says 2"));
         assert!(input("x", "[1,2]", "BYTES", "[1,2]").contains("datatype BYTES"));
         assert!(input("x", "[1,2]", "FP32", "[\"a\",2]").contains("\"a\", which is no number"));
+        assert!(input("x", "[1,2]", "BYTES", r#"["a","b"]"#).contains("datatype BYTES"));
+        assert!(input("x", "[1,2]", "FP32", "[true,2]").contains("true or false, which is no number"));
+        assert!(input("x", "[1,2]", "UINT8", "[300,2]").contains("a number that is no UINT8"));
+        assert!(input("x", "[1,2]", "INT32", "[1.5,2]").contains("no INT32"));
+        assert!(input("x", "[1,2]", "FP64", "[1e300,2]").contains("no FP32"));
         assert!(input("x", "[0,2]", "FP32", "[]").contains("0 samples"));
         assert!(input("x", "[-1,2]", "FP32", "[1,2]").contains("shape"));
         assert!(input("temp", "[1]", "FP32", "[1]").contains("the input load is missing"));
+        let x = r#"{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}"#;
+        assert!(ask(&format!(r#"{{"inputs":[{x},{x}]}}"#)).expect_err("twice").contains("the input x is given twice"));
+        assert!(ask(&format!(r#"{{"inputs":[{x},{x},{x}]}}"#)).expect_err("thrice").contains("it names 3 inputs"));
+        let outputs = |of: &str| ask(&format!(r#"{{"inputs":[{x}],"outputs":[{of}]}}"#));
+        let twice = r#"{"name":"probabilities"},{"name":"probabilities"}"#;
+        assert!(outputs(twice).expect_err("twice").contains("the output probabilities is asked for twice"));
+        let classes = r#"{"name":"probabilities","parameters":{"classification":2}}"#;
+        assert!(outputs(classes).expect_err("not offered").contains("parameter classification"));
         assert!(ask("{").expect_err("no JSON").starts_with("the request is no inference request"));
     }
 

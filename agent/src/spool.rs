@@ -261,9 +261,12 @@ impl Spool {
         self.dated = true;
     }
 
-    /// Numbers what waits, so that it can be put on the disk.
-    pub fn commit(&mut self) {
+    /// Numbers what waits, so that it can be put on the disk and, where frames leave the device now, be sent.
+    pub fn commit(&mut self, leaves: bool) {
         if self.wants_commit() {
+            if leaves {
+                self.leave_at_once();
+            }
             self.number();
         }
     }
@@ -275,8 +278,7 @@ impl Spool {
 
     /// The next frame or gap to send, in order; `None` when all is sent or enough is in flight.
     pub fn next_to_send(&mut self) -> Option<Bytes> {
-        if self.live().wants_number() && !self.waiting.is_empty() {
-            self.leave_at_once();
+        if self.numbers_to_send() {
             self.number();
         }
         self.ask();
@@ -296,7 +298,12 @@ impl Spool {
     pub fn has_next(&self) -> bool {
         let leaves = self.first_due(|line| line.leave == Leave::Yes).is_some();
         let asks = self.first_due(|_| true).is_some_and(|at| self.lines[at].leave == Leave::No);
-        leaves || asks || (self.live().wants_number() && !self.waiting.is_empty())
+        leaves || asks || self.numbers_to_send()
+    }
+
+    /// Without a disk nothing else numbers what waits.
+    fn numbers_to_send(&self) -> bool {
+        self.entries.is_none() && self.live().wants_number() && !self.waiting.is_empty()
     }
 
     /// The line with something to send that comes first.
@@ -532,6 +539,7 @@ mod tests {
             let mut spool = Spool::new(Stream(9), room(100)).with_drain(drain);
             spool.durable(vec![left(2, 1), left(1, 2)], None);
             spool.append(&window(5));
+            spool.commit(true);
             assert_eq!(streams(&mut spool), wanted);
         }
     }
@@ -627,6 +635,8 @@ mod tests {
         let mut spool = Spool::new(Stream(9), room(64));
         spool.durable(Vec::new(), None);
         spool.append(&window(1));
+        assert!(!spool.has_next() && spool.next_to_send().is_none(), "it goes at the device's phase");
+        spool.commit(true);
         assert!(spool.next_to_send().is_some(), "a link that works waits for no disk");
         let told = entries(&mut spool);
         assert_eq!(told[0], Entry::Sends { stream: Stream(9), waits: false });
@@ -635,7 +645,7 @@ mod tests {
         let mut spool = Spool::new(Stream(9), room(64));
         spool.durable(Vec::new(), None);
         spool.append(&window(1));
-        spool.commit();
+        spool.commit(false);
         assert_eq!(spool.next_to_send(), None);
         assert_eq!(entries(&mut spool)[1..], [Entry::Sends { stream: Stream(9), waits: true }]);
         spool.rewind();

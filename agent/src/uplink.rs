@@ -205,6 +205,11 @@ impl Uplink {
         [frame, self.resend_at, self.leave_at, Some(self.desired_at)].into_iter().flatten().min()
     }
 
+    /// Whether frames leave the device now.
+    pub fn sends(&self) -> bool {
+        self.up && self.takes_frames()
+    }
+
     fn takes_frames(&self) -> bool {
         // A host that never spoke may be there all the same: its message is retained by the broker, not by us.
         self.host.is_none_or(|host| host.online)
@@ -227,12 +232,32 @@ mod tests {
     use driftline_shared::window::Window;
 
     #[test]
+    fn a_collector_that_is_behind_gets_fewer_frames() {
+        let mut spool = Spool::new(Stream(9), Default::default());
+        let mut uplink = Uplink::default();
+        uplink.up(MonoMs(0), &mut spool);
+        uplink.host(MonoMs(0), Host { epoch: 1, online: true, slow_down_s: 5 }, &mut spool);
+        let mut frames = |uplink: &mut Uplink, second: u64| {
+            spool.append(&Window::new(ReleaseId(1), WallMs(60_000), 60_000, std::iter::empty::<&Grid>()));
+            let said = std::iter::from_fn(|| uplink.next(MonoMs(second * 1_000), &mut spool));
+            said.filter(|say| matches!(say, Say::Frame(_))).count()
+        };
+        let sent: Vec<u64> = (0..20).filter(|second| frames(&mut uplink, *second) > 0).collect();
+        assert_eq!(sent, [0, 5, 10, 15]);
+        // Whatever a collector says, a device does not fall silent.
+        let mut other = Spool::new(Stream(9), Default::default());
+        uplink.host(MonoMs(20_000), Host { epoch: 1, online: true, slow_down_s: u32::MAX }, &mut other);
+        let most = u64::from(SLOW_DOWN_S_MAX);
+        assert_eq!([20, 20 + most - 1, 20 + most].map(|second| frames(&mut uplink, second)), [1, 0, 1]);
+    }
+
+    #[test]
     fn a_disk_that_hangs_delays_frames_and_stops_none() {
         let mut spool = Spool::new(Stream(9), Default::default());
         spool.durable(Vec::new(), None);
         spool.append(&Window::new(ReleaseId(1), WallMs(60_000), 60_000, std::iter::empty::<&Grid>()));
         // On its way to the disk before there is a link.
-        spool.commit();
+        spool.commit(false);
         let mut uplink = Uplink::default();
         uplink.up(MonoMs(0), &mut spool);
         let mut frames = |at: u64| {

@@ -4,7 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftline_agent::inference::{Model, input_width};
 use driftline_agent::io::answered::Answered;
-use driftline_agent::io::report::Latency;
+use driftline_agent::io::report::Counters;
 use driftline_agent::pumps::Random;
 use driftline_agent::source::{Chunk, Known};
 use driftline_shared::embedding::{Embedding, Frequencies};
@@ -109,11 +109,11 @@ fn through_the_agent(c: &mut Criterion) {
             .iter()
             .map(|sample| Chunk { values: sample.clone(), rows: vec![Known::default()], ..Chunk::default() })
             .collect();
-        let (mut answered, latency, mut at) = (Answered::default(), Latency::default(), 0);
+        let (mut answered, counters, mut at) = (Answered::default(), Counters::default(), 0);
         c.bench_function(&format!("agent/{name}, answered"), |b| {
             b.iter(|| {
                 at = (at + 1) % chunks.len();
-                answered.infer(Some(&mut model), Some(&profile), black_box(&chunks[at]), 0, &latency);
+                answered.infer(Some(&mut model), Some(&profile), black_box(&chunks[at]), 0, &counters, None);
                 answered.each().filter_map(|(_, outputs)| outputs.values().map(|values| values[0])).sum::<f32>()
             });
         });

@@ -158,7 +158,7 @@ fn a_folder_of_images_is_watched_by_what_eyes_see() {
     let mut answer = request.send([head.as_bytes(), &file, &file].concat()).expect("an answer");
     assert_eq!(answer.status().as_u16(), 400);
     let said = answer.body_mut().read_to_string().expect("text");
-    assert!(said.contains("image files are one input"), "{said}");
+    assert!(said.contains("it names 2 inputs, and the model takes 1"), "{said}");
 
     // A model of rows takes none.
     let table = dir.join("rows.csv");

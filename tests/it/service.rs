@@ -163,6 +163,24 @@ fn the_unit_of_several_agents_is_that_of_one() {
     assert!(differ.iter().all(|line| line.contains("%i")) && differ.len() == 4, "{differ:?}");
 }
 
+#[test]
+fn the_units_let_the_example_configurations_write() {
+    let folder = root().join("firmware-configs");
+    let board = fs::read_to_string(folder.join("systemd/board-armv7.conf")).expect("a drop-in");
+    let mut seen = 0;
+    for name in ["board-armv7", "gateway-arm64", "gateway-x86", "csv"] {
+        let text = fs::read_to_string(folder.join(name).with_extension("toml")).expect("a file");
+        let config = driftline_agent::config::Config::parse(&text, name).unwrap_or_else(|e| panic!("{e}"));
+        let dir = config.data_dir.display().to_string();
+        let own = dir.starts_with("/var/lib/driftline-agent");
+        let dropped = board.lines().any(|line| line == format!("ReadWritePaths={dir}"));
+        // One that a newcomer starts by hand is beside them.
+        assert!(own || (name == "board-armv7" && dropped) || config.data_dir.is_relative(), "{name}: {dir}");
+        seen += u32::from(own || dropped);
+    }
+    assert_eq!(seen, 3);
+}
+
 /// An agent's configuration with these keys for its broker.
 fn config_with(dir: &Path, device: &str, port: u16, bundle: &Path, keys: &str) -> PathBuf {
     let config = agent_config(dir, device, port, Some(bundle), SOURCE);

@@ -98,6 +98,46 @@ fn applications_ask_over_http() {
     }
     let (status, answer) = post(&format!("{base}/models/other/infer"), &json!({ "inputs": [] }));
     assert_eq!((status, answer["error"].as_str()), (404, Some("this device runs the model pump, version v1")));
+    // What is wrong with a request beside its JSON is said as JSON too.
+    let raw = |method: &str, headers: &str, body: &[u8]| -> (u16, String) {
+        let mut stream =
+            TcpStream::connect(base.trim_start_matches("http://").trim_end_matches("/v2")).expect("a connection");
+        let head =
+            format!("{method} /v2/models/pump/infer HTTP/1.1\r\nHost: device\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).expect("bytes");
+        // It may be refused before all of it was read.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.get(9..12).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let json: Value =
+            answer.split_once("\r\n\r\n").and_then(|(_, json)| serde_json::from_str(json).ok()).unwrap_or_default();
+        (status, json["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = [
+        ("GET", "", &b""[..], (405, "infer is asked with POST")),
+        ("POST", "Content-Length: 9000000\r\n", b"", (413, "larger than 8 MiB")),
+        ("POST", "Content-Encoding: br\r\nContent-Length: 2\r\n", b"{}", (415, "use gzip, deflate or none")),
+        ("POST", "Content-Encoding: gzip\r\nContent-Length: 2\r\n", b"{}", (400, "cannot be decompressed")),
+        ("POST", "Expect: 100-continue\r\nContent-Length: 2\r\n", b"{}", (100, "")),
+    ];
+    for (method, headers, body, (status, sentence)) in refused {
+        let (found, said) = raw(method, headers, body);
+        assert!(found == status && said.contains(sentence), "{headers}: {found} {said}");
+    }
+    // In pieces, as a client sends who does not know how long it will be.
+    let chunked = json!({ "inputs": 7 }).to_string();
+    let pieces = format!("{:x}\r\n{chunked}\r\n0\r\n\r\n", chunked.len());
+    let (status, said) = raw("POST", "Transfer-Encoding: chunked\r\n", pieces.as_bytes());
+    assert!(status == 400 && said.contains("no inference request"), "{status} {said}");
+    // Eight megabytes that decompress to more.
+    must(Command::new("sh").current_dir(dir.path()).args(["-c", "head -c 100000000 /dev/zero | gzip -9 > bomb.gz"]));
+    let bomb = fs::read(dir.path().join("bomb.gz")).expect("the bomb");
+    let (status, said) = raw("POST", &format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", bomb.len()), &bomb);
+    assert!(status == 413 && said.contains("larger than 8 MiB"), "{status} {said}");
+    let troubles = &crate::fleet::status(&dir.path().join("pump-1.toml")).expect("an answer")["troubles"];
+    assert_eq!((&troubles["requests_malformed"], &troubles["requests_for_what_is_not_here"]), (&json!(10), &json!(1)));
     // Connections that say nothing, and one that says nonsense, are nobody's trouble.
     let address = base.trim_start_matches("http://").trim_end_matches("/v2").to_owned();
     let silent: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
@@ -105,7 +145,7 @@ fn applications_ask_over_http() {
     let many = json!({ "inputs": [{ "name": input, "shape": [100, 5], "datatype": "FP32", "data": row.repeat(100) }] });
     assert_eq!(post(&infer, &many).0, 200);
     drop(silent);
-    assert_eq!(account(&mut agent), [106, 102, 4], "two requests of one, one of a hundred, four refused");
+    assert_eq!(account(&mut agent), [108, 102, 6], "two requests of one, one of a hundred, six refused");
 }
 
 #[test]
@@ -219,11 +259,20 @@ fn applications_ask_over_a_unix_socket() {
     let mut agent = start(dir.path(), &format!("kind = \"http\"\nlisten = \"unix:{}\"", socket.display()));
     agent.after("applications can ask the model at the socket ");
     let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("the socket");
-    stream.write_all(b"GET /v2/health/ready HTTP/1.1\r\nHost: device\r\nConnection: close\r\n\r\n").expect("bytes");
+    // Two requests on one connection.
+    stream.write_all(b"GET /v2/health/ready HTTP/1.1\r\nHost: device\r\n\r\n").expect("bytes");
+    let columns: Vec<Value> = COLUMNS
+        .iter()
+        .zip([62.0, 1.8, 30.0, 12.0, 1450.0])
+        .map(|(name, v)| json!({ "name": name, "shape": [1], "datatype": "FP32", "data": [v] }))
+        .collect();
+    let body = json!({ "inputs": columns }).to_string();
+    let head = "POST /v2/models/pump/infer HTTP/1.1\r\nHost: device\r\nConnection: close\r\n";
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).expect("bytes");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(account(&mut agent), [0, 0, 0]);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"model_name\":\"pump\""), "{answer}");
+    assert_eq!(account(&mut agent), [1, 1, 0]);
 }
 
 #[test]
@@ -237,7 +286,34 @@ fn tritonclient_drives_the_endpoint() {
     let said = must(Command::new(python).arg(script).args([base.trim_end_matches("/v2"), "pump"]));
     assert!(said.contains("all of it agrees"), "{said}");
     let [taken, in_windows, refused] = account(&mut agent);
-    assert!(taken > 300 && in_windows + refused == taken && refused == 2, "{taken} {in_windows} {refused}");
+    assert!(taken > 300 && in_windows + refused == taken && refused == 5, "{taken} {in_windows} {refused}");
+}
+
+#[test]
+fn what_a_program_has_started_ends_with_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pids = dir.path().join("pids");
+    let header = COLUMNS.join(",");
+    let text = format!(
+        "echo $$ >> {p}\n(while :; do sleep 0.05; echo 1,2,3,4,5; done) &\necho $! >> {p}\necho {header}\nwait\n",
+        p = pids.display()
+    );
+    let script = dir.path().join("sensor.sh");
+    fs::write(&script, text).expect("a script");
+    let source = format!("kind = \"command\"\ncommand = [\"sh\", {script:?}]\nformat = \"csv\"");
+    let mut agent = start(dir.path(), &source);
+    let config = dir.path().join("pump-1.toml");
+    wait_for("samples", || (status(&config)?["samples"]["taken"].as_u64() > Some(3)).then_some(()));
+    let [taken, ..] = account(&mut agent);
+    assert!(taken > 3);
+    let started = fs::read_to_string(&pids).expect("two processes");
+    assert_eq!(started.lines().count(), 2);
+    // A process that has ended may still wait for its parent to look.
+    let lives = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z")
+    };
+    wait_for("both to end", || (!started.lines().any(lives)).then_some(()));
 }
 
 #[test]
@@ -305,13 +381,15 @@ fn messages_on_a_topic_are_samples() {
     agent.after("samples come from line/+/samples at 127.0.0.1:");
     let one = json!({ "temp_c": 61.0, "id": 4 }).to_string();
     let two = json!([{ "temp_c": 61.0 }, { "temp_c": 62.0 }]).to_string();
-    // Five megabytes are more than the agent takes: the broker keeps them to itself.
+    // Five megabytes are more than the agent reads.
     let large = "x".repeat(5 << 20);
     publish(port, "line/1/samples", &[one.as_bytes(), large.as_bytes(), b"nonsense", two.as_bytes()]);
     agent.after("the line is no JSON object");
     let config = dir.path().join("pump-1.toml");
-    wait_for("all messages", || (status(&config)?["samples"]["taken"] == 4).then_some(()));
-    assert_eq!(account(&mut agent), [4, 3, 1]);
+    wait_for("all messages", || (status(&config)?["samples"]["taken"] == 5).then_some(()));
+    assert_eq!(status(&config).expect("an answer")["troubles"]["messages_too_large"], 1);
+    assert_eq!(account(&mut agent), [5, 3, 2]);
+    assert!(agent.said().contains("has 5120 KiB and is not read: 1024 KiB are taken"), "{}", agent.said());
 }
 
 #[test]

@@ -45,4 +45,24 @@ for bad in (rows[:1, :-1], np.zeros((2, width + 1), np.float32)):
         sys.exit("a wrong shape was taken")
     except InferenceServerException as error:
         assert "shape" in str(error), error
+packed = client.infer(model, [tensor], request_compression_algorithm="gzip", response_compression_algorithm="deflate", model_version=about["versions"][0])
+assert np.allclose(packed.as_numpy(output), first[:1], atol=1e-6)
+assert np.allclose(client.infer(model, [tensor], request_compression_algorithm="deflate").as_numpy(output), first[:1], atol=1e-6)
+whole = np.round(rows[:1]).astype(np.int64)
+integers = triton.InferInput(name, [1, width], "INT64")
+integers.set_data_from_numpy(whole)
+assert np.allclose(client.infer(model, [integers]).as_numpy(output), ask(whole, True, True)[0], atol=1e-6)
+only = client.infer(model, [tensor], outputs=[triton.InferRequestedOutput("label")])
+assert only.as_numpy(output) is None and only.as_numpy("label").shape == (1,)
+text = triton.InferInput(name, [1, width], "BYTES")
+text.set_data_from_numpy(np.array([[b"a"] * width], dtype=object))
+nobody = triton.InferInput("nobody", [1, width], "FP32")
+nobody.set_data_from_numpy(rows[:1])
+classes = [triton.InferRequestedOutput(output, class_count=2)]
+for inputs, outputs, sentence in (([text], None, "datatype BYTES"), ([nobody], None, "no input nobody"), ([tensor], classes, "classification")):
+    try:
+        client.infer(model, inputs, outputs=outputs)
+        sys.exit("taken, though it must not be: " + sentence)
+    except InferenceServerException as error:
+        assert sentence in str(error), error
 print("all of it agrees")

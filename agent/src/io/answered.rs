@@ -1,11 +1,12 @@
 //! What a model makes of a chunk of samples: all that lies between a question and its answer.
 
-use super::report::Latency;
+use super::report::Counters;
 use crate::derived;
 use crate::inference::{Model, Outputs};
 use crate::observe::Profile;
 use crate::projection;
 use crate::source::Chunk;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What the active model made of a chunk's samples; kept from one chunk to the next, so that nothing is allocated per sample.
@@ -66,14 +67,21 @@ impl Answered {
         self.watched.get(from..from + many).unwrap_or_default()
     }
 
-    /// Lets a model answer a chunk's samples from `first` on; without one they have failed. Allocates nothing per sample.
+    /// The chunk's first sample that was not inferred.
+    pub fn end(&self) -> usize {
+        self.first + self.made.len()
+    }
+
+    /// Lets a model answer a chunk's samples from `first` on, as long as it is not too late; without one they have failed. Allocates
+    /// nothing per sample.
     pub fn infer(
         &mut self,
         mut model: Option<&mut Model>,
         profile: Option<&Profile>,
         chunk: &Chunk,
         first: usize,
-        latency: &Latency,
+        counters: &Counters,
+        deadline: Option<Instant>,
     ) {
         self.begin(first);
         // A release that takes another's place takes the same samples, or is refused.
@@ -95,7 +103,8 @@ impl Answered {
             self.made.push(made);
             // One answer ends where the next one begins.
             let ended = Instant::now();
-            latency.add(ended - began);
+            counters.latency.add(ended - began);
+            counters.heartbeat.fetch_add(1, Ordering::Relaxed);
             began = ended;
             if let Some(sampled) = sampled {
                 derived::values(sampled, inputs, &mut self.scratch);
@@ -105,6 +114,9 @@ impl Answered {
                 }
                 self.watched.extend_from_slice(&self.scratch);
                 began = Instant::now();
+            }
+            if deadline.is_some_and(|deadline| ended > deadline) {
+                break;
             }
         }
     }

@@ -3,9 +3,11 @@
 //! A program that ends well ends the source, like a file. One that fails, floods with an endless line or prints no header is stopped and
 //! started again after a while, longer each time; while it prints faster than the model answers, it waits on its pipe.
 
+use super::report::{Counters, Trouble};
 use super::source::{Player, log_ignored, log_malformed};
 use crate::config::Format;
 use crate::source::{Chunk, Row, Rows, SourceError, Wanted};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ const RESTART_FIRST: Duration = Duration::from_secs(1);
 const RESTART_MAX: Duration = Duration::from_secs(60);
 /// A program that ran so long begins with the first wait again.
 const HEALTHY: Duration = Duration::from_secs(60);
+
+/// A program that has closed its output gets so long to end.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The program that runs, so that it can be ended while its reader waits for a line. Clones hold the same one.
 #[derive(Debug, Clone, Default)]
@@ -41,14 +46,32 @@ impl Leash {
         }
     }
 
-    /// How the program ended whose output has.
+    /// How the program ended whose output has. One that closes its output and lives on is ended.
     fn status(&self) -> std::io::Result<ExitStatus> {
-        let child = self.held().child.take();
-        child.map_or_else(|| Err(std::io::Error::other("it was ended")), |mut child| child.wait())
+        let until = Instant::now() + LINGER;
+        loop {
+            let mut held = self.held();
+            let Some(child) = &mut held.child else { return Err(std::io::Error::other("it was ended")) };
+            if let Some(status) = child.try_wait()? {
+                drop(held);
+                self.end();
+                return Ok(status);
+            }
+            drop(held);
+            if Instant::now() > until {
+                self.end();
+                return Err(std::io::Error::other("it closed its output and lived on"));
+            }
+            std::thread::sleep(LINGER / 100);
+        }
     }
 
     fn end(&self) {
         if let Some(mut child) = self.held().child.take() {
+            // Its group too: what it has started may outlive it and read the same sensor.
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -70,6 +93,7 @@ pub(super) struct Command {
     failures: u32,
     started: bool,
     malformed: u64,
+    counters: Arc<Counters>,
 }
 
 struct Running {
@@ -78,14 +102,16 @@ struct Running {
 }
 
 impl Command {
-    pub(super) fn new(leash: Leash, words: &[String], format: Format, wanted: Wanted) -> Self {
-        Self { leash, words: words.to_vec(), format, wanted, running: None, failures: 0, started: false, malformed: 0 }
+    pub(super) fn new(leash: Leash, words: &[String], format: Format, wanted: Wanted, counters: Arc<Counters>) -> Self {
+        let words = words.to_vec();
+        Self { leash, words, format, wanted, running: None, failures: 0, started: false, malformed: 0, counters }
     }
 
     fn start(&self) -> Result<Running, SourceError> {
         let program = self.words.first().cloned().unwrap_or_default();
         let mut command = std::process::Command::new(&program);
-        command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
+        // With a process group of its own, so that what it starts ends with it.
+        command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let failed = |source| SourceError::Command { program: program.clone(), source };
         let mut child = command.spawn().map_err(failed)?;
         let out = child.stdout.take();
@@ -101,6 +127,7 @@ impl Command {
         self.leash.end();
         let healthy = self.running.take().is_some_and(|r| r.since.elapsed() >= HEALTHY);
         self.failures = if healthy { 1 } else { self.failures.saturating_add(1) };
+        self.counters.troubles.add(Trouble::ProgramFailed);
         let wait = RESTART_FIRST.saturating_mul(1 << (self.failures - 1).min(6)).min(RESTART_MAX);
         tracing::warn!("{what}; it is started again in {} s", wait.as_secs());
         std::thread::sleep(wait);

@@ -9,6 +9,7 @@ use crate::slot::{FORMAT, SlotFile};
 use driftline_shared::manifest::Digest;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest file of samples that is read.
 const LABELS_BYTES_MAX: u64 = 4 << 20;
@@ -44,7 +45,7 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Disk {
     dir: PathBuf,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl Disk {
@@ -55,10 +56,15 @@ impl Disk {
         fs::create_dir_all(dir.join("slots")).map_err(directory)?;
         let lock = File::create(dir.join("lock")).map_err(directory)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.into(), _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.into(), lock: Arc::new(lock) }),
             Err(fs::TryLockError::WouldBlock) => Err(DiskError::Locked { path: path() }),
             Err(fs::TryLockError::Error(source)) => Err(directory(source)),
         }
+    }
+
+    /// Keeps other agents out of the directory for as long as it lives.
+    pub fn lock(&self) -> Arc<File> {
+        self.lock.clone()
     }
 
     /// What was written last; `None` when there is nothing or it cannot be understood. Never a reason not to start.

@@ -9,6 +9,7 @@ use crate::source::Wanted;
 use std::fs;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Free bytes below which a spool is in trouble.
@@ -150,7 +151,7 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
         SourceKind::Mqtt { host, port, .. } => reach("the samples' broker", host, *port),
         SourceKind::System => match wanted {
             None => Fine(format!("this device has {} readings", Sensors::all(Path::new("/")).names().len())),
-            Some(wanted) => match Sensors::wanted(Path::new("/"), wanted) {
+            Some(wanted) => match Sensors::wanted(Path::new("/"), wanted, Arc::default()) {
                 Ok(sensors) => Fine(format!("all {} readings of the model are there", sensors.names().len())),
                 Err(e) => Problem(e.to_string()),
             },

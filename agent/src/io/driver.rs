@@ -15,7 +15,7 @@ use super::report::{Hooks, Report};
 use super::source::{self, Around, Fed, Feed};
 use super::spool_dir::{self, Writer};
 use super::start::{self, StartError, Started};
-use crate::agent::{self, Agent, Input, Publish, Settings};
+use crate::agent::{Agent, Input, Publish, Settings};
 use crate::config::Config;
 use crate::guard::Answers;
 use crate::inference::Model;
@@ -41,7 +41,7 @@ const EVENTS_MAX: usize = 64;
 /// A finished source waits so long for the collector to acknowledge its last windows.
 const FINISH: Duration = Duration::from_secs(10);
 /// A stopped agent waits so long.
-const STOP: Duration = Duration::from_millis(1_500);
+const STOP: Duration = Duration::from_millis(1_200);
 /// The link gets so long to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(400);
 /// The last windows get so long to reach the disk.
@@ -116,7 +116,9 @@ pub async fn start(
     // Half of the time until windows have a number, half until they are written.
     let delay = Duration::from_millis(u64::from(config.spool.commit_ms / 2));
     let free = u64::from(config.spool.free_mb) << 20;
-    let opened = tokio::task::spawn_blocking(move || spool_dir::start(&dir, free, Stream(stream), delay)).await;
+    let (beat, lock) = (hooks.counters.clone(), disk.lock());
+    let opened =
+        tokio::task::spawn_blocking(move || spool_dir::start(&dir, free, Stream(stream), delay, beat, lock)).await;
     let (spool, found) = opened.map_err(|_| RunError::Thread)?.map_err(refused("a thread"))?;
     agent.durable(found.streams);
     match agent.ledger().windows_waiting {
@@ -190,11 +192,10 @@ impl Running {
     pub async fn wait(self) -> Result<Report, RunError> {
         let result = self.ended.await.unwrap_or(Err(RunError::Thread));
         self.status.abort();
-        // They hold the directory's lock, which the next start needs.
-        let _ = tokio::time::timeout(GOODBYE, self.disk_jobs).await;
-        // The thread has let go of the link, which now says goodbye.
+        // The thread has let go of the link, which now says goodbye, while the last jobs are done.
         let mut link = self.link;
-        if tokio::time::timeout(GOODBYE, &mut link).await.is_err() {
+        let both = async { tokio::join!(&mut link, self.disk_jobs) };
+        if tokio::time::timeout(GOODBYE, both).await.is_err() {
             link.abort();
         }
         result
@@ -454,7 +455,11 @@ impl Worker {
             None if source.is_asked() => Wanted::default(),
             None => return,
         };
-        let around = Around { fault: self.hooks.fault.clone(), served: self.served.subscribe() };
+        let around = Around {
+            fault: self.hooks.fault.clone(),
+            served: self.served.subscribe(),
+            counters: self.hooks.counters.clone(),
+        };
         match source::start(source, wanted, around, &self.runtime) {
             Ok(feed) => self.feed = Some(feed),
             Err(source) => {
@@ -466,6 +471,7 @@ impl Worker {
 
     /// Closes the open window and gives the collector some time to acknowledge what is left.
     fn end(&mut self, patience: Duration) {
+        self.spool.hurry();
         self.handle(Input::Flush);
         self.ending = Some(Instant::now() + patience);
     }
@@ -473,14 +479,6 @@ impl Worker {
     fn is_over(&self) -> bool {
         let Some(until) = self.ending else { return false };
         self.agent.ledger().windows_waiting == 0 || Instant::now() >= until
-    }
-
-    /// Says that the end is no accident.
-    fn goodbye(&mut self) {
-        if let Some(connection) = self.connection {
-            let death = agent::death(&self.config.fleet, &self.config.device, connection);
-            let _ = self.publish.try_send(link_publish(death));
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! over one bad packet. A client lives for one connection only: rumqttc clears or replays its own state in ways that depend on the
 //! broker's session (rumqtt #1014, #1056), so every reconnect builds a new client with a clean session.
 
-use super::report::Counters;
+use super::report::{Counters, Trouble};
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnectReturnCode, Filter, LastWill, Packet, SubscribeReasonCode};
@@ -18,13 +18,16 @@ use tokio::time::Instant;
 
 /// First wait after a failure, before jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+/// Shortest wait.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest wait, before jitter.
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// A connection that lived this long resets the wait.
 const HEALTHY: Duration = Duration::from_secs(300);
 /// Connection, CONNACK and SUBACK must be there within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Keep-alives without a word from the broker after which the client is given up.
+/// Keep-alives without a word from the broker, or without an acknowledgement while publishes wait for one, after which the client is
+/// given up.
 const SILENT_KEEP_ALIVES: u32 = 3;
 /// The task shows that it lives at least so often, but for the time a connection takes.
 const BEAT: Duration = Duration::from_secs(2);
@@ -142,8 +145,10 @@ pub async fn run(
         if events.send(LinkEvent::Down { reason: reason.clone() }).await.is_err() {
             return;
         }
-        failures = if since.elapsed() >= HEALTHY { 0 } else { failures.saturating_add(1) };
-        let wait = backoff(failures);
+        beat.troubles.add(Trouble::LinkLost);
+        failures = failures_after(failures, since.elapsed());
+        // Without randomness the whole fleet would come back at once; a failing generator is no reason to stay away.
+        let wait = backoff(failures, getrandom::u32().map_or(0.5, |r| f64::from(r) / f64::from(u32::MAX)));
         tracing::info!(reason, wait_ms = wait.as_millis() as u64, "not connected; trying again");
         let until = Instant::now() + wait;
         while Instant::now() < until {
@@ -169,6 +174,8 @@ async fn connection(
     }
     let silence = Duration::from_secs(u64::from(config.keep_alive_s.max(1))) * SILENT_KEEP_ALIVES;
     let mut heard = Instant::now();
+    // Publishes that the broker has not acknowledged, and when it last did or the first of them left.
+    let (mut unacknowledged, mut moved) = (0u32, Instant::now());
     let mut waiting: Option<LinkPublish> = None;
     let mut tick = tokio::time::interval(BEAT);
     loop {
@@ -184,7 +191,12 @@ async fn connection(
                     }
                 }
                 Event::Incoming(Packet::Disconnect(d)) => return Err(format!("the broker closed the connection ({:?})", d.reason_code)),
-                Event::Incoming(_) => heard = Instant::now(),
+                Event::Incoming(packet) => {
+                    heard = Instant::now();
+                    if matches!(packet, Packet::PubAck(_)) {
+                        (unacknowledged, moved) = (unacknowledged.saturating_sub(1), heard);
+                    }
+                }
                 Event::Outgoing(_) => {}
             },
             publish = publishes.recv(), if waiting.is_none() => match publish {
@@ -192,7 +204,7 @@ async fn connection(
                 Some(p) if p.payload.len() > config.payload_bytes_max as usize => {
                     tracing::warn!(topic = p.topic, bytes = p.payload.len(), "a message is larger than the broker takes; dropped");
                 }
-                Some(p) => waiting = try_publish(&client, p),
+                Some(p) => waiting = Some(p),
                 None => {
                     farewell(&client, &mut broker).await;
                     return Ok(());
@@ -202,9 +214,19 @@ async fn connection(
             () = tokio::time::sleep_until(heard + silence) => {
                 return Err(format!("the broker said nothing for {} s", silence.as_secs()));
             }
+            () = tokio::time::sleep_until(moved + silence), if unacknowledged > 0 => {
+                return Err(format!("the broker acknowledged nothing for {} s", silence.as_secs()));
+            }
         }
         if let Some(p) = waiting.take() {
+            let counts = p.qos > 0;
             waiting = try_publish(&client, p);
+            if counts && waiting.is_none() {
+                if unacknowledged == 0 {
+                    moved = Instant::now();
+                }
+                unacknowledged += 1;
+            }
         }
     }
 }
@@ -264,10 +286,100 @@ fn options(config: &LinkConfig) -> MqttOptions {
     options
 }
 
-/// Full jitter: a uniform share of a wait that doubles with each failure.
-fn backoff(failures: u32) -> Duration {
+/// Failures in a row, after one more connection that lasted so long.
+fn failures_after(before: u32, lasted: Duration) -> u32 {
+    if lasted >= HEALTHY { 0 } else { before.saturating_add(1) }
+}
+
+/// Full jitter: a uniform `share` of a wait that doubles with each failure.
+fn backoff(failures: u32, share: f64) -> Duration {
     let ceiling = BACKOFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF_MAX);
-    // Without randomness the whole fleet would come back at once; a failing generator is no reason to stay away.
-    let share = getrandom::u32().map_or(0.5, |r| f64::from(r) / f64::from(u32::MAX));
-    ceiling.mul_f64(share).max(Duration::from_millis(50))
+    ceiling.mul_f64(share).max(BACKOFF_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_ten_minutes_and_are_spread_evenly() {
+        let ceilings: Vec<u64> = (0..13).map(|failures| backoff(failures, 1.0).as_millis() as u64).collect();
+        assert_eq!(ceilings[..4], [500, 500, 1_000, 2_000]);
+        assert_eq!(ceilings[11..], [512_000, 600_000]);
+        assert_eq!(backoff(u32::MAX, 1.0), BACKOFF_MAX);
+        assert_eq!(backoff(u32::MAX, 0.25), BACKOFF_MAX / 4);
+        assert_eq!(backoff(1, 0.0), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn five_healthy_minutes_begin_the_waits_again() {
+        assert_eq!(failures_after(7, Duration::from_secs(299)), 8);
+        assert_eq!(failures_after(7, Duration::from_secs(300)), 0);
+        assert_eq!(failures_after(u32::MAX, Duration::ZERO), u32::MAX);
+    }
+
+    fn config(port: u16) -> LinkConfig {
+        LinkConfig {
+            host: "127.0.0.1".into(),
+            port,
+            client_id: "device".into(),
+            username: None,
+            password: None,
+            tls: None,
+            keep_alive_s: 5,
+            payload_bytes_max: 1_000,
+            will: Will { topic: "w".into(), payload: Bytes::new() },
+            subscribe: vec!["c".into()],
+        }
+    }
+
+    /// A broker that lets anybody in and answers pings, and acknowledges nothing.
+    async fn polite(mut stream: tokio::net::TcpStream) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        loop {
+            let Ok(kind) = stream.read_u8().await else { return };
+            let (mut length, mut shift) = (0usize, 0);
+            loop {
+                let byte = stream.read_u8().await.expect("a length");
+                length |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.expect("a packet");
+            let answer: &[u8] = match kind >> 4 {
+                1 => &[0x20, 3, 0, 0, 0],
+                8 => &[0x90, 4, body[0], body[1], 0, 1],
+                12 => &[0xd0, 0],
+                _ => &[],
+            };
+            stream.write_all(answer).await.expect("taken");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_answers_pings_and_acknowledges_nothing_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(polite(stream));
+            }
+        });
+        let ((publish, publishes), (events_tx, mut events)) = (mpsc::channel(4), mpsc::channel(16));
+        let counters = Arc::<Counters>::default();
+        let task = tokio::spawn(run(1, move |_| config(port), publishes, events_tx, counters.clone()));
+        assert_eq!(events.recv().await, Some(LinkEvent::Up { connection: 1 }));
+        let payload = Bytes::from_static(b"x");
+        publish.send(LinkPublish { topic: "t".into(), payload, qos: 1, retain: false }).await.expect("room");
+        let Some(LinkEvent::Down { reason }) = events.recv().await else { panic!("must be given up") };
+        assert_eq!(reason, "the broker acknowledged nothing for 15 s");
+        assert_eq!(counters.troubles.counted()["connections_lost"], 1);
+        // With another client it tries again.
+        assert_eq!(events.recv().await, Some(LinkEvent::Up { connection: 2 }));
+        drop((publish, events));
+        let _ = task.await;
+    }
 }

@@ -5,6 +5,7 @@ use super::trial::Trial;
 use crate::agent::MessagesRefused;
 use driftline_shared::units::{Name, ReleaseId};
 use driftline_shared::wire::messages::Ledger;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -44,6 +45,78 @@ pub struct Counters {
     pub guarded: AtomicU64,
     /// Samples of requests that had waited too long, or came before there was a model.
     pub late: AtomicU64,
+    /// What went wrong around the agent.
+    pub troubles: Troubles,
+}
+
+/// What goes wrong around an agent, and stops nothing else in it.
+#[derive(Debug, Clone, Copy)]
+pub enum Trouble {
+    /// A request that is none of the protocol, or does not fit the model.
+    RequestMalformed,
+    /// A request without the token.
+    RequestDenied,
+    /// A request for another model or version, or before there was one.
+    RequestUnknown,
+    /// A request for which there was no room, or whose answer would have come too late.
+    RequestBusy,
+    /// A program that prints samples ended, flooded or could not be started.
+    ProgramFailed,
+    /// A reading of a sensor that was not there.
+    ReadingMissing,
+    /// The broker of the samples was lost, or refuses.
+    SourceLost,
+    /// A message of samples that was larger than is taken.
+    MessageTooLarge,
+    /// A connection to the collector that failed or was lost.
+    LinkLost,
+    /// A segment of the spool whose end was cut off.
+    SpoolTorn,
+    /// A record of the spool that was damaged.
+    SpoolCorrupt,
+    /// Files in the spool that are not its own, of a later version, or cannot be read.
+    SpoolForeign,
+    /// A write to the spool that the disk refused.
+    SpoolRefused,
+}
+
+const TROUBLES: usize = 13;
+const TROUBLE_WORDS: [&str; TROUBLES] = [
+    "requests malformed",
+    "requests denied",
+    "requests for what is not here",
+    "requests while busy",
+    "failures of the program",
+    "readings missing",
+    "connections of the source lost",
+    "messages too large",
+    "connections lost",
+    "segments cut off",
+    "records damaged",
+    "files not the spool's",
+    "writes refused by the disk",
+];
+
+/// How often each [`Trouble`] came.
+#[derive(Debug, Default)]
+pub struct Troubles([AtomicU64; TROUBLES]);
+
+impl Troubles {
+    /// Counts one.
+    pub fn add(&self, trouble: Trouble) {
+        self.add_many(trouble, 1);
+    }
+
+    /// Counts several.
+    pub fn add_many(&self, trouble: Trouble, many: u64) {
+        self.0[trouble as usize].fetch_add(many, Ordering::Relaxed);
+    }
+
+    /// Those that came, in words.
+    pub fn counted(&self) -> BTreeMap<String, u64> {
+        let counts = TROUBLE_WORDS.iter().zip(&self.0).map(|(words, count)| (words, count.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).map(|(words, count)| (words.replace(' ', "_"), count)).collect()
+    }
 }
 
 /// What a status tells beside single numbers.

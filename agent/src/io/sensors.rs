@@ -1,15 +1,23 @@
 //! What Linux knows of the device, as samples: hwmon, thermal zones, industrial I/O, load and memory.
 //!
 //! Readings are columns by name, in SI units or °C: `hwmon.coretemp.package_id_0`, `thermal.cpu`, `iio.bme280.pressure`, `load1`,
-//! `memory_available`. A sensor that vanishes is a missing reading and is looked for again each time.
+//! `memory_available`. A sensor that is not there is a missing reading, and is looked for again by its name: the number of its directory may be
+//! another one's by then.
 
+use super::report::{Counters, Trouble};
 use super::source::Player;
 use crate::source::{Chunk, Columns, Known, SourceError, Wanted};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Most readings of a device.
 const READINGS_MAX: usize = 1024;
+/// A sensor that is not there is looked for again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How names begin of what may come and go.
+const SENSORS: [&str; 3] = ["hwmon.", "thermal.", "iio."];
 /// Longest text of a sensor.
 const TEXT_BYTES_MAX: u64 = 8192;
 
@@ -22,8 +30,10 @@ struct Reading {
 
 #[derive(Debug, Clone, PartialEq)]
 enum From {
-    /// A file with a number, its offset and its scale.
-    File(PathBuf, f64, f64),
+    /// A file with a number, its offset and its scale, as long as the file beside it says that it is this sensor's.
+    File { path: PathBuf, offset: f64, scale: f64, owner: PathBuf, named: Option<String> },
+    /// It is not there.
+    Gone,
     /// A word of /proc/loadavg.
     Load(usize),
     /// A line of /proc/meminfo, in bytes.
@@ -35,7 +45,11 @@ enum From {
 pub(super) struct Sensors {
     root: PathBuf,
     readings: Vec<Reading>,
-    missing: bool,
+    /// Which of them could not be read the last time.
+    missing: Vec<usize>,
+    /// When they were looked for.
+    looked: Instant,
+    counters: Arc<Counters>,
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -62,6 +76,13 @@ fn below(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     // By number: hwmon10 comes after hwmon9.
     found.sort_by_key(|p| (p.as_os_str().len(), p.clone()));
     found
+}
+
+/// The file that says whose a directory is, and what it says.
+fn named(folder: &Path, file: &str) -> (PathBuf, Option<String>) {
+    let owner = folder.join(file);
+    let named = text(&owner);
+    (owner, named)
 }
 
 fn file_name(path: &Path) -> &str {
@@ -92,24 +113,30 @@ impl Sensors {
         }
         // Documentation/hwmon/sysfs-interface: milli units, but µW of power and plain rpm.
         for chip in below(&root.join("sys/class/hwmon"), "hwmon") {
-            let chip_name = word(&text(&chip.join("name")).unwrap_or_else(|| file_name(&chip).into()));
+            let (owner, named) = named(&chip, "name");
+            let chip_name = word(named.as_deref().unwrap_or(file_name(&chip)));
             for (kind, scale) in
                 [("temp", 1e-3), ("in", 1e-3), ("curr", 1e-3), ("power", 1e-6), ("humidity", 1e-3), ("fan", 1.0)]
             {
                 for input in below(&chip, kind).into_iter().filter(|p| file_name(p).ends_with("_input")) {
                     let channel = file_name(&input).trim_end_matches("_input").to_owned();
                     let label = text(&chip.join(format!("{channel}_label"))).unwrap_or(channel);
-                    add(format!("hwmon.{chip_name}.{}", word(&label)), From::File(input, 0.0, scale));
+                    add(
+                        format!("hwmon.{chip_name}.{}", word(&label)),
+                        From::File { path: input, offset: 0.0, scale, owner: owner.clone(), named: named.clone() },
+                    );
                 }
             }
         }
         for zone in below(&root.join("sys/class/thermal"), "thermal_zone") {
-            let kind = text(&zone.join("type")).unwrap_or_else(|| file_name(&zone).into());
-            add(format!("thermal.{}", word(&kind)), From::File(zone.join("temp"), 0.0, 1e-3));
+            let (owner, named) = named(&zone, "type");
+            let name = format!("thermal.{}", word(named.as_deref().unwrap_or(file_name(&zone))));
+            add(name, From::File { path: zone.join("temp"), offset: 0.0, scale: 1e-3, owner, named });
         }
         // Documentation/ABI/testing/sysfs-bus-iio: value = (raw + offset) · scale; temperatures in m°C, humidity in m%.
         for device in below(&root.join("sys/bus/iio/devices"), "iio:device") {
-            let device_name = word(&text(&device.join("name")).unwrap_or_else(|| file_name(&device).into()));
+            let (owner, named) = named(&device, "name");
+            let device_name = word(named.as_deref().unwrap_or(file_name(&device)));
             for file in below(&device, "in_") {
                 let name = file_name(&file);
                 let Some(channel) =
@@ -121,22 +148,42 @@ impl Sensors {
                 let raw = name.ends_with("_raw");
                 let unit = if channel.starts_with("temp") || channel.starts_with("humidity") { 1e-3 } else { 1.0 };
                 let (offset, scale) = if raw { (of("offset", 0.0), of("scale", 1.0)) } else { (0.0, 1.0) };
-                add(format!("iio.{device_name}.{}", word(channel)), From::File(file.clone(), offset, scale * unit));
+                let (path, scale) = (file.clone(), scale * unit);
+                let from = From::File { path, offset, scale, owner: owner.clone(), named: named.clone() };
+                add(format!("iio.{device_name}.{}", word(channel)), from);
             }
         }
-        Self { root: root.to_owned(), readings, missing: false }
+        let (root, looked, counters) = (root.to_owned(), Instant::now(), Arc::default());
+        Self { root, readings, missing: Vec::new(), looked, counters }
     }
 
     /// Those that a model wants, in its order.
-    pub(super) fn wanted(root: &Path, wanted: &Wanted) -> Result<Self, SourceError> {
+    pub(super) fn wanted(root: &Path, wanted: &Wanted, counters: Arc<Counters>) -> Result<Self, SourceError> {
         let all = Self::all(root);
-        let columns = Columns::find(&all.names(), wanted, "this device")?;
+        let mut names = all.names();
+        // A sensor may come later; a model for something else would wait for ever.
+        let may_come = |name: &&String| !names.contains(name) && SENSORS.iter().any(|s| name.starts_with(s));
+        let to_come: Vec<String> = wanted.inputs.iter().filter(may_come).cloned().collect();
+        names.extend(to_come);
+        let columns = Columns::find(&names, wanted, "this device")?;
         if !columns.ignored.is_empty() {
             tracing::info!("readings of this device that the model does not use: {}", columns.ignored.join(", "));
         }
-        let find = |name: &String| all.readings.iter().find(|r| r.name == *name).cloned();
-        let readings = wanted.inputs.iter().filter_map(find).collect();
-        Ok(Self { readings, ..all })
+        let readings = wanted.inputs.iter().map(|name| Reading { name: name.clone(), from: all.find(name) }).collect();
+        Ok(Self { readings, counters, ..all })
+    }
+
+    fn find(&self, name: &str) -> From {
+        self.readings.iter().find(|r| r.name == name).map_or(From::Gone, |r| r.from.clone())
+    }
+
+    fn look_again(&mut self) {
+        let now = Self::all(&self.root);
+        for at in &self.missing {
+            let reading = &mut self.readings[*at];
+            reading.from = now.find(&reading.name);
+        }
+        self.looked = now.looked;
     }
 
     /// Names of the readings.
@@ -151,7 +198,11 @@ impl Sensors {
         let before = values.len();
         values.extend(self.readings.iter().map(|reading| {
             let value = match &reading.from {
-                From::File(path, offset, scale) => number(path).map(|raw| (raw + offset) * scale),
+                From::File { path, offset, scale, owner, named } => {
+                    // Of a directory that another sensor has by now, nothing is taken.
+                    (text(owner) == *named).then(|| number(path)).flatten().map(|raw| (raw + offset) * scale)
+                }
+                From::Gone => None,
                 From::Load(at) => load.split_whitespace().nth(*at).and_then(|word| word.parse().ok()),
                 From::Memory(key) => memory.lines().find_map(|line| {
                     let kib: f64 =
@@ -161,19 +212,19 @@ impl Sensors {
             };
             value.map_or(f32::NAN, |v| v as f32)
         }));
-        let gone: Vec<&str> = self
-            .readings
-            .iter()
-            .zip(&values[before..])
-            .filter(|(_, v)| v.is_nan())
-            .map(|(r, _)| r.name.as_str())
-            .collect();
-        if gone.is_empty() == self.missing {
-            self.missing = !gone.is_empty();
-            match gone.as_slice() {
+        let gone: Vec<usize> = (0..self.readings.len()).filter(|at| values[before + at].is_nan()).collect();
+        self.counters.troubles.add_many(Trouble::ReadingMissing, gone.len() as u64);
+        if gone != self.missing {
+            let name = |at: &usize| self.readings[*at].name.as_str();
+            let names: Vec<&str> = gone.iter().map(name).collect();
+            match names.as_slice() {
                 [] => tracing::info!("all sensors can be read again"),
                 gone => tracing::warn!("sensors cannot be read and count as missing: {}", gone.join(", ")),
             }
+            self.missing = gone;
+        }
+        if !self.missing.is_empty() && self.looked.elapsed() >= LOOK_AGAIN {
+            self.look_again();
         }
     }
 }
@@ -231,12 +282,37 @@ mod tests {
         assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value)));
         let inputs = vec!["thermal.cpu_thermal".to_owned(), "load1".to_owned()];
         let wanted = Wanted { inputs, label: None, classes: vec![], id: None, time: None, sampled: None };
-        let mut two = Sensors::wanted(root, &wanted).unwrap();
+        let counters = Arc::<Counters>::default();
+        let mut two = Sensors::wanted(root, &wanted, counters.clone()).unwrap();
         fs::remove_file(root.join("sys/class/thermal/thermal_zone0/temp")).unwrap();
         let mut values = Vec::new();
         two.read(&mut values);
         assert!(values[0].is_nan() && values[1] == 0.5, "{values:?}");
-        let error = Sensors::wanted(root, &Wanted { inputs: vec!["fan9".into()], ..wanted }).unwrap_err();
+        // Another sensor takes its directory, and it comes back in another one.
+        put(root, "sys/class/thermal/thermal_zone0/type", "battery\n");
+        put(root, "sys/class/thermal/thermal_zone0/temp", "20000\n");
+        values.clear();
+        two.read(&mut values);
+        assert!(values[0].is_nan(), "{values:?}");
+        assert_eq!(counters.troubles.counted()["readings_missing"], 2);
+        put(root, "sys/class/thermal/thermal_zone1/type", "cpu-thermal\n");
+        put(root, "sys/class/thermal/thermal_zone1/temp", "38000\n");
+        two.look_again();
+        values.clear();
+        two.read(&mut values);
+        assert_eq!(values, [38.0, 0.5]);
+        // One that is not there at the start may come.
+        let later = Wanted { inputs: vec!["hwmon.late.temp1".into(), "load1".into()], ..wanted.clone() };
+        let mut later = Sensors::wanted(root, &later, counters.clone()).unwrap();
+        put(root, "sys/class/hwmon/hwmon7/name", "late\n");
+        put(root, "sys/class/hwmon/hwmon7/temp1_input", "1000\n");
+        later.read(&mut Vec::new());
+        later.look_again();
+        values.clear();
+        later.read(&mut values);
+        assert_eq!(values, [1.0, 0.5]);
+        let other = Wanted { inputs: vec!["fan9".into()], ..wanted };
+        let error = Sensors::wanted(root, &other, counters).unwrap_err();
         assert!(error.to_string().contains("this device has no column fan9"), "{error}");
     }
 }

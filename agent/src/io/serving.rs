@@ -5,25 +5,33 @@
 
 use super::connections::Limited;
 use super::images;
-use super::source::Fed;
+use super::report::{Counters, Trouble};
+use super::source::{Around, Fed};
 use crate::config::Listen;
 use crate::serving::{self, JSON_LENGTH, REQUEST_BYTES_MAX, Refused, Request, Served};
 use crate::source::{Chunk, Known, SourceError};
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use driftline_shared::units::hash;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Requests that wait for the model.
 pub const REQUESTS_MAX: usize = 64;
+/// A body up to this size is read at once.
+const SMALL_BYTES: usize = 64_000;
+/// Larger ones share so many kilobytes: two of the largest.
+const BODIES_KB: usize = 2 * REQUEST_BYTES_MAX / 1000;
+/// A body has to arrive within this time.
+const BODY: Duration = Duration::from_secs(10);
 /// How long a port that is in use is waited for.
 const BIND: Duration = Duration::from_secs(2);
 /// How long a client whose request was refused is asked to wait, in seconds.
@@ -71,12 +79,17 @@ pub enum Unanswered {
     Failed(usize),
 }
 
+type Inflated<'a> = Box<dyn Read + 'a>;
+
 #[derive(Clone)]
 struct Server {
     served: watch::Receiver<Option<Arc<Served>>>,
+    counters: Arc<Counters>,
     asked: mpsc::Sender<Fed>,
     deadline: Duration,
     token: Option<Arc<str>>,
+    /// Kilobytes that large bodies may still take in memory.
+    bodies: Arc<Semaphore>,
     /// One request at a time is decoded where samples are images: it may take much memory.
     decoding: Arc<Semaphore>,
 }
@@ -103,13 +116,14 @@ pub(super) async fn serve(
     listen: &Listen,
     deadline: Duration,
     token: Option<String>,
-    served: watch::Receiver<Option<Arc<Served>>>,
+    around: Around,
     asked: mpsc::Sender<Fed>,
 ) -> Result<(), SourceError> {
     let gone = asked.clone();
     let gone = async move { gone.closed().await };
-    let server =
-        Server { served, asked, deadline, token: token.map(Into::into), decoding: Arc::new(Semaphore::new(1)) };
+    let Around { served, counters, .. } = around;
+    let (bodies, decoding) = (Arc::new(Semaphore::new(BODIES_KB)), Arc::new(Semaphore::new(1)));
+    let server = Server { served, counters, asked, deadline, token: token.map(Into::into), bodies, decoding };
     let models = ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"];
     let mut router = Router::new()
         .route("/v2", get(async || json_body(&serving::server())))
@@ -125,8 +139,10 @@ pub(super) async fn serve(
         .fallback(async || {
             Failure(StatusCode::NOT_FOUND, "there is nothing here: the inference API is below /v2".into())
         })
+        .method_not_allowed_fallback(async || {
+            Failure(StatusCode::METHOD_NOT_ALLOWED, "infer is asked with POST, everything else with GET".into())
+        })
         .layer(axum::middleware::from_fn_with_state(server.clone(), allowed))
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(server);
     let failed = |source| SourceError::Listen { address: listen.to_string(), source };
     match listen {
@@ -174,6 +190,7 @@ async fn allowed(
         let given = given.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
         // Digests differ in length and place as little as it can be made out.
         if crate::bundle::sha256(given.as_bytes()) != crate::bundle::sha256(token.as_bytes()) {
+            server.counters.troubles.add(Trouble::RequestDenied);
             return Err(Failure(StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer …".into()));
         }
     }
@@ -191,14 +208,74 @@ struct Which {
 }
 
 impl Server {
+    /// A body of limited size and time. What holds its place in memory is kept until it is read.
+    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Failure> {
+        let fail = |trouble, status, sentence: String| {
+            self.counters.troubles.add(trouble);
+            Failure(status, sentence)
+        };
+        let too_large = || {
+            let sentence = format!("the request is larger than {} MiB: ask in parts", REQUEST_BYTES_MAX >> 20);
+            fail(Trouble::RequestMalformed, StatusCode::PAYLOAD_TOO_LARGE, sentence)
+        };
+        let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let inflate: Option<fn(&[u8]) -> Inflated<'_>> = match text(header::CONTENT_ENCODING) {
+            None | Some("identity") => None,
+            Some("gzip") => Some(|bytes| Box::new(flate2::read::MultiGzDecoder::new(bytes))),
+            Some("deflate") => Some(|bytes| Box::new(flate2::read::ZlibDecoder::new(bytes))),
+            Some(_) => {
+                let sentence = "the request is compressed in a way that is not read here: use gzip, deflate or none";
+                return Err(fail(Trouble::RequestMalformed, StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence.into()));
+            }
+        };
+        // What is compressed, or does not say how long it is, may become as large as allowed.
+        let length = text(header::CONTENT_LENGTH).and_then(|v| v.parse::<usize>().ok());
+        let most = length.filter(|_| inflate.is_none()).unwrap_or(REQUEST_BYTES_MAX);
+        if most > REQUEST_BYTES_MAX {
+            return Err(too_large());
+        }
+        let place = if most > SMALL_BYTES {
+            let place = self.bodies.clone().try_acquire_many_owned((most / 1000) as u32);
+            Some(place.map_err(|_| {
+                fail(
+                    Trouble::RequestBusy,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "other large requests are read: try again".into(),
+                )
+            })?)
+        } else {
+            None
+        };
+        let bytes = match tokio::time::timeout(BODY, to_bytes(body, most)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => return Err(too_large()),
+            Err(_) => {
+                let sentence = format!("the request took longer than {} s to arrive", BODY.as_secs());
+                return Err(fail(Trouble::RequestMalformed, StatusCode::REQUEST_TIMEOUT, sentence));
+            }
+        };
+        let Some(inflate) = inflate else { return Ok((bytes, place)) };
+        let mut whole = Vec::new();
+        match inflate(&bytes).take(REQUEST_BYTES_MAX as u64 + 1).read_to_end(&mut whole) {
+            Ok(_) if whole.len() > REQUEST_BYTES_MAX => Err(too_large()),
+            Ok(_) => Ok((whole.into(), place)),
+            Err(e) => {
+                let sentence = format!("the request cannot be decompressed ({e})");
+                Err(fail(Trouble::RequestMalformed, StatusCode::BAD_REQUEST, sentence))
+            }
+        }
+    }
+
     fn find(&self, which: &Which) -> Result<Arc<Served>, Failure> {
         let Some(served) = self.served.borrow().clone() else {
+            self.counters.troubles.add(Trouble::RequestUnknown);
             return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, Unanswered::NoModel.to_string()));
         };
         let version = which.version.as_deref().is_none_or(|v| v == served.release.as_str());
         if which.model == served.model.as_str() && version {
             return Ok(served);
         }
+        self.counters.troubles.add(Trouble::RequestUnknown);
         let sentence = format!("this device runs the model {}, version {}", served.model, served.release);
         Err(Failure(StatusCode::NOT_FOUND, sentence))
     }
@@ -216,9 +293,10 @@ async fn infer(
     State(server): State<Server>,
     Path(which): Path<Which>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Failure> {
     let served = server.find(&which)?;
+    let (body, place) = server.body(&headers, body).await?;
     let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
     let request = match length {
         Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),
@@ -229,7 +307,7 @@ async fn infer(
             };
             let served = served.clone();
             let parsed = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
+                let (_turn, _place) = (turn, place);
                 serving::parse(&body, length.flatten(), &served, images::decode)
             });
             parsed.await.unwrap_or_else(|_| Err(Refused::Form("it cannot be read".into())))
@@ -240,6 +318,7 @@ async fn infer(
         Ok(request) => request,
         Err(refused) => {
             // Counted like a row that cannot be read; when even that finds no room, the device has other worries.
+            server.counters.troubles.add(Trouble::RequestMalformed);
             let _ = server.asked.try_send(Fed::Chunk(Chunk { malformed: 1, ..Chunk::default() }));
             return Err(Failure(StatusCode::BAD_REQUEST, refused.to_string()));
         }
@@ -248,12 +327,14 @@ async fn infer(
     let asked =
         Asked { chunk: chunk(&request), served: served.clone(), deadline: Instant::now() + server.deadline, reply };
     if server.asked.try_send(Fed::Asked(asked)).is_err() {
+        server.counters.troubles.add(Trouble::RequestBusy);
         let sentence = format!("{REQUESTS_MAX} requests wait already: try again");
         return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, sentence));
     }
     match answer.await {
         Ok(Ok(answer)) => Ok(written(serving::respond(&request, &served, &answer.scores, &answer.guards))),
         Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late | Unanswered::Changed))) => {
+            server.counters.troubles.add(Trouble::RequestBusy);
             Err(Failure(StatusCode::SERVICE_UNAVAILABLE, why.to_string()))
         }
         Ok(Err(why @ Unanswered::Missing(_))) => Err(Failure(StatusCode::BAD_REQUEST, why.to_string())),

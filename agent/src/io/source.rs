@@ -6,6 +6,7 @@
 
 use super::command::{Command, Leash};
 use super::images::Images;
+use super::report::Counters;
 use super::sensors::Sensors;
 use super::serving::{self, Asked};
 use super::topic;
@@ -87,6 +88,8 @@ pub struct Around {
     pub fault: Arc<AtomicBool>,
     /// What applications can ask.
     pub served: watch::Receiver<Option<Arc<Served>>>,
+    /// Where trouble is counted.
+    pub counters: Arc<Counters>,
 }
 
 /// Starts a source; its tasks run on `runtime`.
@@ -123,7 +126,7 @@ pub fn start(
             runtime.spawn(async move {
                 let deadline = Duration::from_millis(deadline_ms);
                 let served = match token_file.as_deref().map(token).transpose() {
-                    Ok(token) => serving::serve(&listen, deadline, token, around.served, ring.full).await,
+                    Ok(token) => serving::serve(&listen, deadline, token, around, ring.full).await,
                     Err(error) => Err(error),
                 };
                 ends(full_too, served).await;
@@ -131,14 +134,14 @@ pub fn start(
         }
         SourceKind::Mqtt { topic, host, port } => {
             runtime.spawn(async move {
-                topic::listen(&topic, &host, port, &wanted, &ring.full).await;
+                topic::listen(&topic, &host, port, &wanted, &ring.full, &around.counters.troubles).await;
             });
         }
         _ => {
             let config = config.clone();
             let leash = leash.clone();
             std::thread::Builder::new().name("driftline-source".into()).spawn(move || {
-                let end = read(ring, &config, wanted, leash);
+                let end = read(ring, &config, wanted, leash, around.counters);
                 let _ = full_too.blocking_send(Fed::End(end));
             })?;
         }
@@ -222,7 +225,13 @@ async fn pumps(
     Ok(())
 }
 
-fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted, leash: Leash) -> Result<(), SourceError> {
+fn read(
+    mut ring: Ring,
+    config: &SourceConfig,
+    mut wanted: Wanted,
+    leash: Leash,
+    counters: Arc<Counters>,
+) -> Result<(), SourceError> {
     let mut pace = Pace::new(config.rate_hz);
     let mut replay = None;
     let trickle = matches!(config.kind, SourceKind::Stdin { .. } | SourceKind::Command { .. });
@@ -236,9 +245,9 @@ fn read(mut ring: Ring, config: &SourceConfig, mut wanted: Wanted, leash: Leash)
             Box::new(InOrder::open(path.clone(), *format, wanted, config.repeat)?)
         }
         SourceKind::Stdin { format } => Box::new(InOrder::stdin(*format, wanted)?),
-        SourceKind::Command { command, format } => Box::new(Command::new(leash, command, *format, wanted)),
+        SourceKind::Command { command, format } => Box::new(Command::new(leash, command, *format, wanted, counters)),
         SourceKind::Images { path } => Box::new(Images::open(path, wanted.sampled.as_ref())?),
-        SourceKind::System => Box::new(Sensors::wanted(Path::new("/"), &wanted)?),
+        SourceKind::System => Box::new(Sensors::wanted(Path::new("/"), &wanted, counters)?),
         SourceKind::Pumps { .. } | SourceKind::Http { .. } | SourceKind::Mqtt { .. } => return Ok(()),
     };
     let rows = if replay.is_some() { 1 } else { pace.chunk_rows(trickle) };

@@ -5,12 +5,15 @@
 //! memory alone, which is said once.
 
 use super::bundle_dir::sync_dir;
+use super::report::{Counters, Trouble};
 use crate::spool::journal::{Entry, Files, Found, Journal};
 use crate::spool::names;
 use driftline_shared::units::Stream;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -124,16 +127,45 @@ impl Files for SpoolDir {
 /// The thread that writes.
 #[derive(Debug)]
 pub struct Writer {
-    entries: SyncSender<Entry>,
+    /// `None` wakes the thread up.
+    entries: SyncSender<Option<Entry>>,
     leaves: mpsc::Receiver<Stream>,
     ended: Receiver<()>,
+    hurry: Arc<AtomicBool>,
+}
+
+/// When the thread writes, and where it counts what the disk refused.
+struct Pace {
+    delay: Duration,
+    /// The agent ends: nothing waits for company any more.
+    hurry: Arc<AtomicBool>,
+    counters: Arc<Counters>,
+    /// The directory stays this agent's for as long as the thread may write there.
+    _lock: Arc<File>,
 }
 
 /// Reads what is there and starts the thread, which writes what came within `delay` together.
-pub fn start(dir: &Path, free: u64, live: Stream, delay: Duration) -> io::Result<(Writer, Found)> {
+pub fn start(
+    dir: &Path,
+    free: u64,
+    live: Stream,
+    delay: Duration,
+    counters: Arc<Counters>,
+    lock: Arc<File>,
+) -> io::Result<(Writer, Found)> {
     let (journal, found) = Journal::open(SpoolDir::new(dir, free), live);
     for sentence in &found.strange {
         tracing::warn!("spool: {sentence}");
+    }
+    let count = |trouble, many: usize| counters.troubles.add_many(trouble, many as u64);
+    count(Trouble::SpoolTorn, found.torn as usize);
+    count(Trouble::SpoolCorrupt, found.corrupt as usize);
+    count(Trouble::SpoolForeign, found.strange.len());
+    if found.torn > 0 {
+        tracing::info!(
+            "the end of {} segments of the spool was cut off, as a power cut does: the rest is delivered",
+            found.torn
+        );
     }
     if found.corrupt > 0 {
         tracing::warn!(
@@ -145,24 +177,34 @@ pub fn start(dir: &Path, free: u64, live: Stream, delay: Duration) -> io::Result
     let (end, ended) = sync_channel(1);
     let (leave, leaves) = mpsc::channel(LEAVES_MAX);
     let shown = dir.to_owned();
+    let hurry = Arc::new(AtomicBool::new(false));
+    let told = hurry.clone();
     std::thread::Builder::new().name("spool".into()).spawn(move || {
-        write(journal, &inbox, &leave, delay, &shown);
+        write(journal, &inbox, &leave, &Pace { delay, hurry: told, counters, _lock: lock }, &shown);
         let _ = end.send(());
     })?;
-    Ok((Writer { entries, leaves, ended }, found))
+    Ok((Writer { entries, leaves, ended, hurry }, found))
 }
 
 impl Writer {
     /// Hands over an entry; gives it back when the thread is behind.
     pub fn give(&self, entry: Entry) -> Result<(), Entry> {
-        self.entries.try_send(entry).map_err(|error| match error {
-            TrySendError::Full(entry) | TrySendError::Disconnected(entry) => entry,
-        })
+        match self.entries.try_send(Some(entry)) {
+            Err(TrySendError::Full(Some(entry)) | TrySendError::Disconnected(Some(entry))) => Err(entry),
+            _ => Ok(()),
+        }
     }
 
     /// The next stream whose frames may leave, since the disk knows that they do, or has refused to.
     pub async fn leaves(&mut self) -> Option<Stream> {
         self.leaves.recv().await
+    }
+
+    /// From now on everything is written at once.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+        // A full queue keeps the thread awake by itself.
+        let _ = self.entries.try_send(None);
     }
 
     /// Waits until everything is written, at most so long.
@@ -174,9 +216,9 @@ impl Writer {
 
 fn write(
     mut journal: Journal<SpoolDir>,
-    inbox: &Receiver<Entry>,
+    inbox: &Receiver<Option<Entry>>,
     leave: &mpsc::Sender<Stream>,
-    delay: Duration,
+    pace: &Pace,
     dir: &Path,
 ) {
     let mut refused = false;
@@ -189,7 +231,8 @@ fn write(
         };
         let mut leaves = None;
         match entry {
-            Ok(entry) => {
+            Ok(None) => {}
+            Ok(Some(entry)) => {
                 if let Entry::Sends { stream, waits: true } = entry {
                     leaves = Some(stream);
                 }
@@ -198,12 +241,15 @@ fn write(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if leaves.is_none() && Instant::now() < *due.get_or_insert_with(|| Instant::now() + delay) {
+        let waits = !pace.hurry.load(Ordering::Relaxed)
+            && Instant::now() < *due.get_or_insert_with(|| Instant::now() + pace.delay);
+        if leaves.is_none() && waits {
             continue;
         }
         let result = journal.commit();
         said(refused, &result, dir);
         refused = result.is_err();
+        pace.counters.troubles.add_many(Trouble::SpoolRefused, refused.into());
         due = refused.then(|| Instant::now() + RETRY);
         if let Some(stream) = leaves {
             // Also when the disk refuses: delivery does not depend on it.

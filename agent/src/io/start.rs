@@ -47,6 +47,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether another agent has the directory.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Disk(DiskError::Locked { .. }))
+    }
+}
+
 /// Why a release cannot run here.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {

@@ -6,6 +6,7 @@ use super::report::Counters;
 use crate::agent::MessagesRefused;
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -63,6 +64,9 @@ pub struct Status {
     pub evidence: Evidence,
     /// Messages that were no use, by reason.
     pub messages_refused: MessagesRefused,
+    /// What went wrong around the agent since its start, where something did.
+    #[serde(default)]
+    pub troubles: BTreeMap<String, u64>,
 }
 
 /// Samples: `taken = in windows + refused`.
@@ -164,6 +168,7 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         clock_behind_ms: snapshot.clock_behind_ms,
         evidence: snapshot.evidence,
         messages_refused: snapshot.messages_refused,
+        troubles: counters.troubles.counted(),
     }
 }
 
@@ -238,6 +243,11 @@ impl std::fmt::Display for Status {
             String::new()
         };
         writeln!(f, "Clock:    {clock}{before}")?;
+        if !self.troubles.is_empty() {
+            let troubles: Vec<String> =
+                self.troubles.iter().map(|(words, count)| format!("{count} {}", words.replace('_', " "))).collect();
+            writeln!(f, "Trouble:  {}", troubles.join(", "))?;
+        }
         let link = if self.connected { "connected" } else { "not connected" };
         write!(
             f,
@@ -275,10 +285,12 @@ mod tests {
             clock_behind_ms: Some(90_000),
             evidence: Evidence::default(),
             messages_refused: MessagesRefused::default(),
+            troubles: BTreeMap::from([("readings_missing".to_owned(), 7)]),
         };
         let text = status.to_string();
         assert!(text.starts_with("pump-1 of fleet test, running for 2 h, version 0.1.0\nModel:    pump v1 (1f2e); half of the answers within 4 µs"));
         assert!(text.contains("Clock:    90 s behind the collector's"), "{text}");
+        assert!(text.contains("Trouble:  7 readings missing\n"), "{text}");
         assert!(text.ends_with("connected to mqtt.plant:1883 for 5 min, 2 connections"), "{text}");
         let again: Status = serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap();
         assert_eq!(again, status);

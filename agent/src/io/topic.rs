@@ -4,18 +4,21 @@
 //! A message that finds the model too far behind is dropped and counted as late: a broker that had to wait would end the connection. The connection is made again for as long as the agent runs.
 
 use super::images;
+use super::report::{Trouble, Troubles};
 use super::source::{Fed, log_malformed};
 use crate::source::{Chunk, Known, RowError, Wanted, members};
 use driftline_shared::manifest::Sampled;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::Packet;
+use rumqttc::v5::mqttbytes::v5::{Packet, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Largest message; larger ones the broker keeps to itself.
-const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+/// Largest message that is read; one of images may be as large as a file.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest packet that the broker may send, beside what is read.
+const BESIDE_BYTES_MAX: usize = 8 << 20;
 /// Most samples of a message.
 const MESSAGE_SAMPLES_MAX: usize = 1024;
 /// Messages that wait for the model; images are large.
@@ -34,7 +37,14 @@ fn image_of(wanted: &Wanted) -> Option<&Sampled> {
 }
 
 /// Listens until `full` is closed.
-pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, full: &mpsc::Sender<Fed>) {
+pub(super) async fn listen(
+    topic: &str,
+    host: &str,
+    port: u16,
+    wanted: &Wanted,
+    full: &mpsc::Sender<Fed>,
+    troubles: &Troubles,
+) {
     let mut malformed = 0;
     let mut down = false;
     loop {
@@ -42,8 +52,9 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
         let client_id = format!("driftline-source-{:016x}", getrandom::u64().unwrap_or_default());
         let mut options = MqttOptions::new(client_id, host, port);
         options.set_keep_alive(Duration::from_secs(30));
-        let largest = if image_of(wanted).is_some() { images::FILE_BYTES_MAX as u32 } else { MESSAGE_BYTES_MAX };
-        options.set_max_packet_size(Some(largest));
+        let largest = if image_of(wanted).is_some() { images::FILE_BYTES_MAX as usize } else { MESSAGE_BYTES_MAX };
+        // Larger ones the broker keeps to itself; one that does not is to be told, not to end the connection.
+        options.set_max_packet_size(u32::try_from(largest + BESIDE_BYTES_MAX).ok());
         let (client, mut broker) = AsyncClient::new(options, 8);
         if client.subscribe(topic, QoS::AtLeastOnce).await.is_err() {
             return;
@@ -54,6 +65,18 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
                 () = full.closed() => return,
             };
             match event {
+                Ok(Event::Incoming(Packet::Publish(message))) if message.payload.len() > largest => {
+                    troubles.add(Trouble::MessageTooLarge);
+                    tracing::warn!(
+                        "a message of {topic} has {} KiB and is not read: {} KiB are taken",
+                        message.payload.len() >> 10,
+                        largest >> 10
+                    );
+                    let lost = Chunk { malformed: 1, cuts: vec![0], ..Chunk::default() };
+                    if full.send(Fed::Chunk(lost)).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(Event::Incoming(Packet::Publish(message))) => {
                     let chunk = match image_of(wanted).cloned() {
                         Some(image) => {
@@ -75,7 +98,10 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
                         }
                     }
                 }
-                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                    if !ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+                        break format!("the broker refuses {topic}: {:?}", ack.return_codes);
+                    }
                     tracing::info!("samples come from {topic} at {host}:{port}");
                     down = false;
                 }
@@ -83,6 +109,7 @@ pub(super) async fn listen(topic: &str, host: &str, port: u16, wanted: &Wanted, 
                 Err(error) => break error.to_string(),
             }
         };
+        troubles.add(Trouble::SourceLost);
         if !std::mem::replace(&mut down, true) {
             tracing::warn!("no samples come from {host}:{port}: {why}; it is tried again");
         }

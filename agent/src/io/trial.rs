@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Address space of a trial: the program itself, and room for a model.
+/// Most address space of a trial: the program itself, and room for a model. Where the service may have less, three quarters of that.
 const MEMORY_BYTES_MAX: u64 = 768 << 20;
+/// Less than this no model gets by.
+const MEMORY_BYTES_MIN: u64 = 96 << 20;
 /// Processor time of a trial in seconds.
 const CPU_S_MAX: u64 = 30;
 /// Time of a trial.
@@ -66,17 +68,35 @@ impl Trial {
         Err(match status.signal() {
             Some(_) => format!(
                 "the model broke off in its trial ({status}): it is damaged, or needs more than {} MiB or {CPU_S_MAX} s of the processor",
-                MEMORY_BYTES_MAX >> 20
+                memory() >> 20
             ),
             None => Text::<300>::cut(said.strip_prefix("driftline-agent: ").unwrap_or(said)).to_string(),
         })
     }
 }
 
+/// How much memory a trial may have.
+fn memory() -> u64 {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let group = Path::new("/sys/fs/cgroup").join(group);
+    // What stands above a group limits it too.
+    let limits = group.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup"));
+    let limits = limits.filter_map(|group| std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok());
+    limits.min().map_or(MEMORY_BYTES_MAX, of_service)
+}
+
+/// The share of the service's memory that a trial may have.
+fn of_service(bytes: u64) -> u64 {
+    (bytes / 4 * 3).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+}
+
 /// The child: takes its limits upon itself, then loads the bundle and checks its golden rows.
 pub fn try_release(dir: &Path) -> anyhow::Result<()> {
     let limit = |resource, max| setrlimit(resource, Rlimit { current: Some(max), maximum: Some(max) });
-    limit(Resource::As, MEMORY_BYTES_MAX)?;
+    limit(Resource::As, memory())?;
+    // Should the service's memory run out all the same, the child goes first.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     limit(Resource::Cpu, CPU_S_MAX)?;
     limit(Resource::Core, 0)?;
     start::load(&Bundle::read(dir)?)?;

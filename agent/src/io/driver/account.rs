@@ -43,4 +43,12 @@ impl Worker {
         let release = self.agent.active().map(|p| (p.model.clone(), p.name.clone(), p.release));
         Report { ledger: self.agent.ledger(), messages_refused: self.agent.messages_refused(), release }
     }
+
+    /// Says that the end is no accident.
+    pub(super) fn goodbye(&mut self) {
+        if let Some(connection) = self.connection {
+            let death = crate::agent::death(&self.config.fleet, &self.config.device, connection);
+            let _ = self.publish.try_send(super::link_publish(death));
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Worker {
     pub(super) fn rows(&mut self, chunk: &Chunk) {
         let sampled = self.agent.active().and_then(|p| p.sampled.clone());
         let Some(sampled) = sampled.filter(|s| matches!(**s, Sampled::Signal { .. })) else {
-            self.infer(chunk, 0);
+            self.infer(chunk, 0, None);
             return self.take(chunk);
         };
         if self.stretch.as_ref().is_none_or(|(known, _)| *known != sampled) {
@@ -62,15 +62,15 @@ impl Worker {
         if cuts.next().is_some() {
             stretch.cut();
         }
-        self.infer(&whole, 0);
+        self.infer(&whole, 0, None);
         self.take(&whole);
         whole.clear();
         self.stretches = whole;
     }
 
-    fn infer(&mut self, chunk: &Chunk, first: usize) {
-        let (profile, latency) = (self.agent.active(), &self.hooks.counters.latency);
-        self.answered.infer(self.active.as_mut(), profile.map(|profile| &**profile), chunk, first, latency);
+    fn infer(&mut self, chunk: &Chunk, first: usize, deadline: Option<Instant>) {
+        let (profile, counters) = (self.agent.active(), &self.hooks.counters);
+        self.answered.infer(self.active.as_mut(), profile.map(|profile| &**profile), chunk, first, counters, deadline);
     }
 
     /// Counts samples that were inferred, after who asked for them was answered.
@@ -97,7 +97,7 @@ impl Worker {
             });
             self.answered = answered;
             let Some(next) = next else { break };
-            self.infer(chunk, next);
+            self.infer(chunk, next, None);
             answered = std::mem::take(&mut self.answered);
         }
     }
@@ -122,7 +122,7 @@ impl Worker {
         }
         let profile = self.agent.active().cloned();
         let changed = self.agent.drifted().map(|word| format!("{word}, as this device sees it"));
-        self.infer(&chunk, 0);
+        self.infer(&chunk, 0, Some(deadline));
         let (answered, mut answer) = (&self.answered, Ok(Answer::default()));
         for (at, outputs) in answered.each() {
             let Ok(found) = &mut answer else { break };
@@ -141,6 +141,10 @@ impl Worker {
                 Outputs::Failed => answer = Err(Unanswered::Failed(at + 1)),
             }
         }
+        // What was not inferred in time is refused; what was counts.
+        if self.answered.end() < chunk.rows.len() {
+            answer = Err(Unanswered::Late);
+        }
         if let Ok(answer) = &answer {
             let guarded = answer.guards.iter().flatten().count() as u64;
             self.hooks.counters.guarded.fetch_add(guarded, Ordering::Relaxed);
@@ -148,6 +152,11 @@ impl Worker {
         // An application that has gone away needs no answer; one that waits does not wait for what is counted.
         let _ = reply.send(answer);
         self.take(&chunk);
+        let late = chunk.rows.len() - self.answered.end();
+        if late > 0 {
+            self.hooks.counters.late.fetch_add(late as u64, Ordering::Relaxed);
+            self.handle(Input::Malformed(late as u32));
+        }
     }
 
     /// Tells applications what they can ask.
