@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 
 /// Most samples that are kept.
 pub const SAMPLES_MAX: u32 = 100_000;
+/// Most memory of what is kept; fewer samples are kept where they are wide.
+const BYTES_MAX: usize = 32 << 20;
 /// The time that `per_day` counts in.
 const DAY_MS: u64 = 86_400_000;
 /// Clocks that say an earlier time were never set: 2024.
@@ -88,7 +90,8 @@ impl Ring {
         if self.policy.samples == 0 {
             return;
         }
-        let full = self.kept.len() >= self.policy.samples as usize;
+        let bytes = size_of::<Kept>() + size_of::<f32>() * (sample.inputs.len() + EVIDENCE_OUTPUTS_MAX);
+        let full = self.kept.len() >= (self.policy.samples as usize).min(BYTES_MAX / bytes).max(1);
         let mut values = if full { self.kept.pop_front().map(|k| k.values) } else { None }.unwrap_or_default();
         values.clear();
         values.extend_from_slice(sample.inputs);
@@ -259,6 +262,23 @@ mod tests {
         // A clock that was never set says nothing.
         restarted.day.1 = Given { since: WallMs(5), samples: 60 };
         assert!(asked(&mut restarted, tomorrow, 5, 1, 0).is_err());
+    }
+
+    #[test]
+    fn wide_samples_take_no_more_memory() {
+        let mut ring = Ring::new(Policy { samples: SAMPLES_MAX, per_day: 1 }, Given::default());
+        let inputs = vec![0.5f32; 10_000];
+        let wide = |at| Sample {
+            event_time: WallMs(at),
+            inputs: &inputs,
+            outputs: Outputs::Missing,
+            trial: None,
+            label: None,
+            id: None,
+        };
+        (0..2_000).for_each(|at| ring.remember(at, &wide(at)));
+        let [kept, _] = ring.counts();
+        assert!(kept > 700 && kept as usize * 4 * inputs.len() <= BYTES_MAX, "{kept}");
     }
 
     #[test]

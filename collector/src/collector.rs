@@ -382,7 +382,7 @@ impl Collector {
         if let Err(refusal) = ingest::fits(&window, &release, now.wall) {
             return self.refuse(refusal);
         }
-        self.counters.windows += 1;
+        self.counters.window(&window);
         self.counters.last_window = Some(now.wall);
         let slot = window.start.0 / u64::from(release.schema.window_ms);
         self.changed.extend([Topic::Models, Topic::Performance(release.model.clone())]);

@@ -92,6 +92,21 @@ fn the_doctor_names_what_is_wrong() {
     assert!(text.contains("ok       model pump v1 answers its golden rows"), "{text}");
     assert!(text.lines().all(|line| line.starts_with("ok ")), "{text}");
 
+    // Beside an agent that runs it finds nothing wrong with what that one holds.
+    let source = format!("kind = \"http\"\nlisten = \"127.0.0.1:{}\"", free_port());
+    let config = agent_config(dir.path(), "pump-3", collector.mqtt_port, Some(&bundle), &source);
+    let mut running = agent(dir.path(), "pump-3", &config);
+    running.after("applications can ask the model at ");
+    let (code, text, error) = ask("doctor", &config, &[]);
+    assert_eq!(code, 0, "{text}{error}");
+    assert!(text.contains("the agent that runs serves applications at 127.0.0.1:"), "{text}");
+    // A second agent on its directory is told so, and changes nothing.
+    let (code, _, error) = ask("run", &config, &[]);
+    assert_eq!(code, 2);
+    assert!(error.contains("another agent uses the data directory "), "{error}");
+    running.terminate();
+    assert!(running.wait().success());
+
     let source = "kind = \"command\"\ncommand = [\"no-such-program\"]";
     let config = agent_config(dir.path(), "pump-2", free_port(), Some(Path::new("/no/bundle")), source);
     let (code, text, error) = ask("doctor", &config, &[]);

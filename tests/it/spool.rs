@@ -95,6 +95,49 @@ fn a_killed_agent_loses_nothing_that_was_on_its_disk() {
     assert!(said.contains("later version") && said.contains("readme is no part of this spool"), "{said}");
 }
 
+#[test]
+fn a_killed_agent_that_is_connected_loses_and_doubles_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let bundle = pump_bundle(dir, 200);
+    let collector = Collector::start_with(dir, None, "", "");
+    must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
+    let source = "kind = \"pumps\"\nseed = 1\nrate_hz = 200.0\n[spool]\ncommit_ms = 100";
+    let config = agent_config(dir, "pump-1", collector.mqtt_port, Some(&bundle), source);
+    let closed = || status(&config).and_then(|s| s["windows"]["closed"].as_u64()).unwrap_or(0);
+    // What each life's own account says, some time before it is killed: long enough for the disk, too short for much more.
+    let (mut counted, mut may_be) = (0, 0);
+    for life in 0..kills().div_ceil(2) {
+        let process = agent(dir, "pump-1", &config);
+        let some = wait_for("windows", || Some(closed()).filter(|&windows| windows > u64::from(life % 5)));
+        std::thread::sleep(Duration::from_millis(400));
+        counted += some;
+        std::thread::sleep(Duration::from_millis(u64::from(life * 37 % 150)));
+        // In the middle of something: a window that closes now may or may not get through.
+        may_be += closed() + 2;
+        must(Command::new("kill").args(["-9", &process.id().to_string()]));
+    }
+    let process = agent(dir, "pump-1", &config);
+    wait_for("everything of the earlier lives", || {
+        let said = status(&config)?;
+        (said["connected"] == true && said["windows"]["acknowledged"].as_u64() > Some(3)).then_some(())
+    });
+    let last = wait_for("the last window", || {
+        process.terminate();
+        let said = process.said();
+        let (_, rest) = said.split_once(" windows closed: ")?;
+        rest.split(' ').next()?.parse::<u64>().ok()
+    });
+    let health = collector.get("health");
+    let arrived = health["windows"].as_u64().expect("a number");
+    println!(
+        "{} kills: {counted} windows counted, {arrived} arrived, {may_be} closed; the last life had {last}",
+        kills().div_ceil(2)
+    );
+    assert!(arrived >= counted && arrived <= may_be + last, "{counted} {arrived} {may_be} {last}: {health}");
+    assert_eq!(health["frames_lost"], 0);
+}
+
 /// A small disk of its own: a file with holes that is mounted, on memory that can be used up. Gone with the test.
 struct SmallDisk {
     memory: PathBuf,

@@ -57,6 +57,8 @@ pub struct Trouble {
     pub full: f64,
     /// A device that boots does not know the time; per boot.
     pub no_clock: f64,
+    /// Somebody, or NTP, sets a device's clock; per step.
+    pub clock_set: f64,
     /// Bytes of windows that a device keeps.
     pub room: u64,
 }
@@ -72,12 +74,13 @@ impl Trouble {
         power: 0.0,
         full: 0.0,
         no_clock: 0.0,
+        clock_set: 0.0,
         room: 16 << 20,
     };
     /// A bad mobile network and a collector that is killed now and then.
     pub const BAD: Self = Self { cut: 0.004, heal: 0.04, repeat: 0.05, delay_ms: 900, crash: 0.002, ..Self::NONE };
     /// The same where power goes too.
-    pub const DARK: Self = Self { power: 0.004, full: 0.004, no_clock: 0.3, ..Self::BAD };
+    pub const DARK: Self = Self { power: 0.004, full: 0.004, no_clock: 0.3, clock_set: 0.01, ..Self::BAD };
     /// Links that are down for long, on devices that keep little.
     pub const REMOTE: Self = Self { cut: 0.01, heal: 0.002, room: 6 << 10, ..Self::BAD };
 }
@@ -114,6 +117,8 @@ pub struct Sim {
     pub crashes: u32,
     /// How often a device lost its power.
     pub power_cuts: u32,
+    /// How often a clock was set.
+    pub clock_steps: u32,
 }
 
 /// Releases of this name give no answers, as a model does that fails at run time.
@@ -151,6 +156,7 @@ impl Sim {
             numbers: 0,
             crashes: 0,
             power_cuts: 0,
+            clock_steps: 0,
         };
         for i in 0..devices {
             sim.nodes.push(node(i, devices, trouble.room, &profile, sim.now()));

@@ -23,7 +23,7 @@ impl Bundle {
 
     /// Writes the bundle into a directory, which is created, and syncs it.
     pub fn write(&self, dir: &Path) -> Result<(), BundleError> {
-        fs::create_dir_all(dir).map_err(io(dir, "cannot be created"))?;
+        make_dir(dir).map_err(io(dir, "cannot be created"))?;
         for (name, bytes) in self.files() {
             write_new(&dir.join(name), bytes).map_err(io(&dir.join(name), "cannot be written"))?;
         }
@@ -38,6 +38,20 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)
+}
+
+/// Makes a directory, and those above it, so that it lasts: its name stands in the one above.
+pub(crate) fn make_dir(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), make_dir)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    sync_dir(above.unwrap_or(Path::new(".")))
 }
 
 /// Makes a rename in a directory last.

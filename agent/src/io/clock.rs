@@ -44,7 +44,7 @@ impl Clock {
 }
 
 /// Our time at the start, moved where the system's clock is a little ahead.
-fn followed(wall_at_start: u64, mono: MonoMs, system: u64) -> u64 {
+pub fn followed(wall_at_start: u64, mono: MonoMs, system: u64) -> u64 {
     let ahead = system.saturating_sub(wall_at_start.saturating_add(mono.0));
     if (STEP_MS..=FOLLOW_MS_MAX).contains(&ahead) { wall_at_start.saturating_add(ahead) } else { wall_at_start }
 }

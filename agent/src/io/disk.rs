@@ -3,7 +3,7 @@
 //! `slots.json` is [`SlotFile`] as JSON; `slots/<digest>/` are bundles; `labels.samples` is what an agent that stopped remembered of its
 //! samples; `lock` keeps a second agent out. Everything is replaced by write-new, fsync, rename.
 
-use super::bundle_dir::{sync_dir, write_new};
+use super::bundle_dir::{make_dir, sync_dir, write_new};
 use crate::bundle::{Bundle, BundleError};
 use crate::slot::{FORMAT, SlotFile};
 use driftline_shared::manifest::Digest;
@@ -53,7 +53,7 @@ impl Disk {
     pub fn open(dir: &Path) -> Result<Self, DiskError> {
         let path = || dir.display().to_string();
         let directory = |source| DiskError::Directory { path: path(), source };
-        fs::create_dir_all(dir.join("slots")).map_err(directory)?;
+        make_dir(&dir.join("slots")).map_err(directory)?;
         let lock = File::create(dir.join("lock")).map_err(directory)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.into(), lock: Arc::new(lock) }),

@@ -3,6 +3,7 @@
 use super::link;
 use super::sensors::Sensors;
 use super::start;
+use super::trial::Trial;
 use crate::bundle::Bundle;
 use crate::config::{Config, Listen, SourceKind};
 use crate::source::Wanted;
@@ -102,8 +103,11 @@ fn bundle(config: &Config) -> (Finding, Option<Wanted>) {
             None,
         );
     };
-    let loaded =
-        Bundle::read(dir).map_err(|e| e.to_string()).and_then(|bundle| start::load(&bundle).map_err(|e| e.to_string()));
+    // With the limits of a trial first: a model made to exhaust memory is to end a child of this program.
+    let tried = Bundle::read(dir)
+        .map_err(|e| e.to_string())
+        .and_then(|bundle| Trial { program: std::env::current_exe().ok() }.of(dir).map(|()| bundle));
+    let loaded = tried.and_then(|bundle| start::load(&bundle).map_err(|e| e.to_string()));
     match loaded {
         Err(e) => (Problem(format!("the bundle {} cannot be used: {e}", dir.display())), None),
         Ok((_, profile)) => {
@@ -137,6 +141,9 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
             }
         }
         SourceKind::Http { listen, .. } => match listen {
+            Listen::Tcp(address) if super::status::ask(&super::status::path(&config.data_dir)).is_ok() => {
+                Fine(format!("the agent that runs serves applications at {address}"))
+            }
             Listen::Tcp(address) => match TcpListener::bind(address) {
                 Ok(_) => Fine(format!("applications can be served at {address}")),
                 Err(e) => {
@@ -152,7 +159,13 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
         SourceKind::System => match wanted {
             None => Fine(format!("this device has {} readings", Sensors::all(Path::new("/")).names().len())),
             Some(wanted) => match Sensors::wanted(Path::new("/"), wanted, Arc::default()) {
-                Ok(sensors) => Fine(format!("all {} readings of the model are there", sensors.names().len())),
+                Ok(mut sensors) => match sensors.absent().as_slice() {
+                    [] => Fine(format!("all {} readings of the model are there", sensors.names().len())),
+                    gone => Problem(format!(
+                        "sensors cannot be read and count as missing: {}: check their drivers and the rights",
+                        gone.join(", ")
+                    )),
+                },
                 Err(e) => Problem(e.to_string()),
             },
         },

@@ -191,6 +191,12 @@ impl Sensors {
         self.readings.iter().map(|r| r.name.clone()).collect()
     }
 
+    /// Names of those that are not there now.
+    pub(super) fn absent(&mut self) -> Vec<String> {
+        self.read(&mut Vec::new());
+        self.missing.iter().map(|at| self.readings[*at].name.clone()).collect()
+    }
+
     /// All readings now; NaN for one that is not there.
     pub(super) fn read(&mut self, values: &mut Vec<f32>) {
         let load = text(&self.root.join("proc/loadavg")).unwrap_or_default();

@@ -4,7 +4,7 @@
 //! works hardly anything is. A disk that refuses is tried again; until it works frames are in
 //! memory alone, which is said once.
 
-use super::bundle_dir::sync_dir;
+use super::bundle_dir::{make_dir, sync_dir};
 use super::report::{Counters, Trouble};
 use crate::spool::journal::{Entry, Files, Found, Journal};
 use crate::spool::names;
@@ -42,7 +42,7 @@ pub struct SpoolDir {
 impl SpoolDir {
     /// The directory, which is made when it is not there; `free` bytes of its disk are left to others.
     pub fn new(dir: &Path, free: u64) -> Self {
-        if let Err(e) = fs::create_dir_all(dir) {
+        if let Err(e) = make_dir(dir) {
             tracing::warn!(
                 "the spool's directory {} cannot be made ({e}): windows are kept in memory alone",
                 dir.display()

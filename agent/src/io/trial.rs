@@ -102,3 +102,13 @@ pub fn try_release(dir: &Path) -> anyhow::Result<()> {
     start::load(&Bundle::read(dir)?)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_leaves_memory_to_the_model_that_answers() {
+        assert_eq!([64 << 20, 256 << 20, 4 << 30].map(of_service), [96 << 20, 192 << 20, 768 << 20]);
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::ingest::Refusal;
 use driftline_shared::units::WallMs;
+use driftline_shared::window::{Refused, Window};
 use driftline_shared::wire::messages::{self, GapReason};
 use std::collections::BTreeMap;
 
@@ -18,6 +19,10 @@ pub struct Counters {
     pub frames_refused: u64,
     /// Windows merged.
     pub windows: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Samples that devices refused: malformed, late, and those to which the model gave no answer.
+    pub samples_refused: [u64; 3],
     /// Numbers devices declared lost: evicted for want of room, or damaged on their disk.
     pub frames_lost: u64,
     /// Those among them that were damaged.
@@ -33,6 +38,14 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// A window is merged.
+    pub(super) fn window(&mut self, window: &Window) {
+        self.windows += 1;
+        self.samples += u64::from(window.samples);
+        let Refused { malformed, late, inference } = window.refused;
+        self.samples_refused.iter_mut().zip([malformed, late, inference]).for_each(|(sum, n)| *sum += u64::from(n));
+    }
+
     /// A device has settled `numbers` that never come.
     pub(super) fn gap(&mut self, reason: GapReason, numbers: u64) {
         match reason {

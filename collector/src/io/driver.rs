@@ -296,11 +296,16 @@ fn metrics(core: &Collector, hub: &Hub, turned_away: u64) -> String {
     counter("frames_corrupt_total", "Frames among them that were damaged on a device's disk.", c.frames_corrupt);
     counter("frames_merged_total", "Frames that devices without room merged into wider ones.", c.frames_merged);
     counter("windows_total", "Windows merged.", c.windows);
+    counter("samples_total", "Samples in them.", c.samples);
     let help = "Clients not let in for their name, certificate or last will or, with TLS, for want of room.";
     counter("clients_turned_away_total", help, turned_away);
     text += "# HELP driftline_refused_total Frames, windows and messages refused, by reason.\n# TYPE driftline_refused_total counter\n";
     for (reason, n) in &c.refused {
         text += &format!("driftline_refused_total{{reason=\"{}\"}} {n}\n", reason.as_str());
+    }
+    text += "# HELP driftline_samples_refused_total Samples that devices refused, by reason.\n# TYPE driftline_samples_refused_total counter\n";
+    for (reason, n) in ["malformed", "late", "inference"].iter().zip(c.samples_refused) {
+        text += &format!("driftline_samples_refused_total{{reason=\"{reason}\"}} {n}\n");
     }
     text += "# HELP driftline_slow_down_seconds Time that devices are asked to leave between frames.\n# TYPE driftline_slow_down_seconds gauge\n";
     text += &format!("driftline_slow_down_seconds {}\n", core.slow_down_s());

@@ -3,6 +3,7 @@
 use super::node::settings;
 use super::{EPOCH_MS, Sim};
 use driftline_agent::agent::{self, Agent, Input};
+use driftline_agent::io::clock::followed;
 use driftline_agent::slot::SlotFile;
 use driftline_agent::spool::fault::FaultFs;
 use driftline_agent::spool::journal::{Entry, Journal};
@@ -108,6 +109,9 @@ impl Sim {
             if self.nodes[i].disk.is_none() {
                 continue;
             }
+            if self.chance(self.trouble.clock_set) {
+                self.set_clock(i);
+            }
             if self.chance(self.trouble.full)
                 && let Some(disk) = &mut self.nodes[i].disk
             {
@@ -118,6 +122,17 @@ impl Sim {
                 self.power_cut(i);
             }
         }
+    }
+
+    /// Back or forward, by seconds or by days; the agent follows as it does on a device.
+    fn set_clock(&mut self, i: usize) {
+        self.clock_steps += 1;
+        let far = [2_000.0, 60_000.0, 600_000.0, 30.0 * 86_400_000.0][(self.random.bits() % 4) as usize];
+        let by = (far * (2.0 * self.random.unit() - 1.0)) as i64;
+        let system = (EPOCH_MS + self.now_ms).saturating_add_signed(by);
+        let mono = self.device_now(i).mono;
+        let node = &mut self.nodes[i];
+        node.wall_at_boot = followed(node.wall_at_boot, mono, system);
     }
 
     fn power_cut(&mut self, i: usize) {
