@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod again;
 mod scope;
 
 pub use scope::{Reporting, Scope};
@@ -186,6 +187,8 @@ pub enum Activity {
     Acknowledged,
     /// It was resolved.
     Resolved,
+    /// It was not over.
+    Reopened,
 }
 
 /// One incident.
@@ -394,7 +397,8 @@ impl Book {
             }
         }
         while let Some(first) = self.ripe(model, &left) {
-            let id = self.open(now, first);
+            let again = self.reopened(now, first);
+            let id = again.unwrap_or_else(|| self.open(now, first));
             happened.push(Happened::Opened(id));
             let incident = self.incidents.get_mut(&id).expect("just opened");
             // What belongs to it may belong only by way of what it has already taken in.

@@ -150,3 +150,45 @@ fn formulas_agree_with_scipy() {
     }
     assert_eq!(worst.len(), 11, "every kind has cases: {worst:?}");
 }
+
+#[test]
+fn per_cell_sums_give_the_wasserstein_distance_of_the_raw_values() {
+    use driftline_collector::compare::case;
+    use driftline_shared::random::Random;
+    use driftline_shared::units::{ReleaseId, Seq, Stream, WallMs};
+    use driftline_shared::window::Window;
+    use driftline_shared::wire::{Frame, pack};
+    let mut random = Random::new(5);
+    let table: Vec<Vec<f32>> = (0..6_000).map(|_| vec![random.normal() as f32]).collect();
+    let feature = driftline_tests::normal::baseline_of(&table).remove(0);
+    let Cells::Edges(edges) = &feature.cells else { panic!("numbers") };
+    let grids = [Grid::new(&feature.cells)];
+    for (shift, scale) in [(0.25, 1.0), (1.0, 1.0), (-0.5, 1.0), (0.0, 1.5), (0.3, 0.7)] {
+        let values: Vec<f32> = (0..6_000).map(|_| random.normal() as f32 * scale + shift).collect();
+        // As they come off the wire, in windows of 60, where a position in its cell has a few bits.
+        let mut merged: Option<Box<Window<1>>> = None;
+        for (at, rows) in values.chunks(60).enumerate() {
+            let mut window = Box::new(Window::<1>::new(ReleaseId(1), WallMs(0), 60_000, grids.iter()));
+            rows.iter().for_each(|&row| window.add(grids.iter(), [row].into_iter()));
+            let mut buffer = vec![0; 4_096];
+            let len = pack::write(Stream(1), Seq(at as u64 + 1), [&*window].into_iter(), &mut buffer).expect("fits");
+            let frame = Frame::parse(&buffer[..len]).expect("sound");
+            let read = pack::Windows::open(frame.payload).expect("sound").next::<1>().expect("sound").expect("one");
+            match &mut merged {
+                Some(all) => all.merge(&read).expect("the same cells"),
+                None => merged = Some(Box::new(read)),
+            }
+        }
+        let sketch = &merged.expect("windows").sketches[0];
+        let found =
+            transport::w1_by_sums(edges, &feature.counts, &feature.sums, sketch.counts(), &sketch.sums(&feature.cells));
+        let reference: Vec<f32> = table.iter().map(|row| row[0]).collect();
+        let exact = case::line(
+            &serde_json::json!({ "as": "scipy", "metric": "wasserstein1", "input": { "ref": reference, "cur": values } })
+                .to_string(),
+        );
+        let exact = exact["value"].as_f64().expect("a number");
+        let apart = (found - exact).abs() / exact;
+        assert!(apart < 0.02, "{shift} {scale}: {found} for {exact}");
+    }
+}

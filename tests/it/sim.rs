@@ -40,6 +40,35 @@ fn a_quiet_world_plays_the_story_and_counts_every_sample_once() {
 }
 
 #[test]
+fn a_fault_that_comes_back_before_long_is_the_incident_of_before() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sim = Sim::new(11, 8, &V1, Trouble::NONE, dir.path());
+    sim.run(30, false);
+    let incidents = |sim: &Sim| {
+        let list = sim.view(&Topic::Incidents);
+        let list = list["items"].as_array().expect("a list");
+        list.iter().map(|i| i["state"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(incidents(&sim), Vec::<String>::new());
+    let until = |sim: &mut Sim, fault: bool, wanted: &str| {
+        for _ in 0..120 {
+            sim.run(1, fault);
+            if incidents(sim) == [wanted] {
+                return;
+            }
+        }
+        panic!("not {wanted}: {:?}", incidents(sim));
+    };
+    until(&mut sim, true, "open");
+    sim.run(10, true);
+    until(&mut sim, false, "resolved");
+    sim.run(3, false);
+    until(&mut sim, true, "open");
+    sim.run(10, true);
+    assert_eq!(incidents(&sim).len(), 1, "{:?}", incidents(&sim));
+}
+
+#[test]
 fn cuts_repeats_delays_and_crashes_lose_and_double_nothing() {
     let seeds = std::env::var("DRIFTLINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     let mut crashes = 0;
@@ -57,7 +86,7 @@ fn cuts_repeats_delays_and_crashes_lose_and_double_nothing() {
 #[test]
 fn power_cuts_full_disks_and_clocks_of_1970_lose_nothing_that_was_durable() {
     let seeds = std::env::var("DRIFTLINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
-    let (mut cuts, mut lost) = (0, 0);
+    let (mut cuts, mut lost, mut steps) = (0, 0, 0);
     for seed in 0..seeds {
         let dir = tempfile::tempdir().expect("a folder");
         let mut sim = Sim::new(seed, 3, &V1, Trouble::DARK, dir.path()).with_disks();
@@ -68,10 +97,13 @@ fn power_cuts_full_disks_and_clocks_of_1970_lose_nothing_that_was_durable() {
         assert!(merged <= taken, "seed {seed}: {merged} samples merged of {taken}");
         assert_eq!(sim.refused(), serde_json::json!({}), "seed {seed}: nothing is refused");
         cuts += sim.power_cuts;
+        steps += sim.clock_steps;
         lost += taken - merged;
     }
-    println!("{seeds} seeds: {cuts} power cuts cost {lost} samples that were in no durable frame");
-    assert!(cuts > 0 && lost > 0, "the test would not notice what it should");
+    println!(
+        "{seeds} seeds: {cuts} power cuts cost {lost} samples that were in no durable frame; clocks were set {steps} times"
+    );
+    assert!(cuts > 0 && lost > 0 && steps > 0, "the test would not notice what it should");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::autoregression::{LongRun, long_run};
 use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, SeasonSlot};
+use driftline_shared::drift::design::COMMON_SHARE;
 use driftline_shared::drift::scores::{Family, Scores, Sum};
 use driftline_shared::drift::variance;
 use driftline_shared::list::List;
@@ -109,7 +110,15 @@ pub fn estimate(feature: &mut FeatureBaseline, values: &[f32], order: &Order, wi
         }
     }
     if order.by_device {
-        feature.omega = omega(feature, Family::Location, &blocks);
+        let scores = Scores::new(feature);
+        let shares: Vec<Family> = scores.families().filter(|family| common(&scores, *family)).collect();
+        feature.omega = if shares.is_empty() {
+            omega(feature, Family::Location, &blocks)
+        } else {
+            // The mix of classes differs by the one that differs most.
+            let of: Option<Vec<f64>> = shares.iter().map(|family| omega(feature, *family, &blocks)).collect();
+            of.map(|of| of.into_iter().fold(0.0, f64::max))
+        };
         feature.omega_scale = omega(feature, Family::Scale, &blocks);
     }
     correlation
@@ -274,6 +283,11 @@ fn raise_phi(feature: &mut FeatureBaseline) {
     phi.bottom = phi.top;
 }
 
+/// Whether it is a category that healthy devices, and hours, may have more or less of.
+fn common(scores: &Scores, family: Family) -> bool {
+    matches!(family, Family::Category(_)) && scores.share(family).is_some_and(|p| p >= COMMON_SHARE)
+}
+
 /// Between-device sd of the mean score of a family: the variance of the devices' means less what chance gives them, at its upper
 /// 95 % bound. `None` with fewer than [`DEVICES_MIN`] devices.
 fn omega(feature: &FeatureBaseline, family: Family, blocks: &[Block]) -> Option<f64> {
@@ -281,7 +295,11 @@ fn omega(feature: &FeatureBaseline, family: Family, blocks: &[Block]) -> Option<
     if !tables[0].families().any(|has| has == family) {
         return Some(0.0);
     }
-    let phi = if family == Family::Scale { feature.phi.scale } else { feature.phi.location };
+    let phi = match family {
+        Family::Scale => feature.phi.scale,
+        Family::Category(_) => feature.phi.share,
+        _ => feature.phi.location,
+    };
     let sums = sums(&tables, family, blocks);
     let devices: Vec<Sum> = sums
         .chunk_by(|a, b| a.0 == b.0)
@@ -303,11 +321,14 @@ fn omega(feature: &FeatureBaseline, family: Family, blocks: &[Block]) -> Option<
     Some((spread * (count - 1.0) / low - chance).max(0.0).sqrt())
 }
 
-/// Counts by season slot, when the hours' mean location scores differ more between slots than between the days of one slot.
+/// Counts by season slot, when the hours' mean location scores, or the shares of a category, differ more between slots than between the
+/// days of one slot.
 fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Season> {
     let (of_row, slots) = order.slots.as_ref().map(|s| (&s.of_row, s.count))?;
     let scores = Scores::new(feature);
-    if !scores.families().any(|family| family == Family::Location) {
+    let families: Vec<Family> =
+        scores.families().filter(|family| matches!(family, Family::Location) || common(&scores, *family)).collect();
+    if families.is_empty() {
         return None;
     }
     let mut hours: BTreeMap<(usize, u64), Sketch> = BTreeMap::new();
@@ -316,15 +337,18 @@ fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Se
         let sketch = hours.entry((slot, day)).or_insert_with(|| Sketch::new(grid.len()));
         sketch.add(&grid, value);
     }
-    let mut means = vec![Vec::new(); slots];
+    let mut means = vec![vec![Vec::new(); slots]; families.len()];
     let mut counted: Vec<Sketch> = (0..slots).map(|_| Sketch::new(grid.len())).collect();
     for ((slot, _), sketch) in &hours {
-        means[*slot].extend((sketch.n() > 0).then(|| scores.sum(Family::Location, sketch).mean()));
+        for (means, family) in means.iter_mut().zip(&families) {
+            means[*slot].extend((sketch.n() > 0).then(|| scores.sum(*family, sketch).mean()));
+        }
         counted[*slot].merge(sketch).ok()?;
     }
-    let used = means.iter().filter(|m| !m.is_empty()).count();
+    let used = means[0].iter().filter(|m| !m.is_empty()).count();
+    let alpha = SEASON_ALPHA / families.len() as f64;
     // Slots that training hardly saw would be watched against next to nothing.
-    (slots_differ(&means) && used * 4 >= slots * 3).then(|| Season {
+    (means.iter().any(|means| slots_differ(means, alpha)) && used * 4 >= slots * 3).then(|| Season {
         slots: counted
             .iter()
             .map(|s| SeasonSlot {
@@ -335,8 +359,8 @@ fn season(feature: &FeatureBaseline, values: &[f32], order: &Order) -> Option<Se
     })
 }
 
-/// One-way analysis of variance: whether the groups' means differ, at [`SEASON_ALPHA`].
-fn slots_differ(groups: &[Vec<f64>]) -> bool {
+/// One-way analysis of variance: whether the groups' means differ.
+fn slots_differ(groups: &[Vec<f64>], alpha: f64) -> bool {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let all: Vec<f64> = groups.iter().flatten().copied().collect();
     let used = groups.iter().filter(|g| !g.is_empty()).count();
@@ -348,7 +372,7 @@ fn slots_differ(groups: &[Vec<f64>]) -> bool {
     let within: f64 = groups.iter().map(|g| g.iter().map(|x| (x - mean(g)).powi(2)).sum::<f64>()).sum();
     let degrees = ((used - 1) as f64, (all.len() - used) as f64);
     let f = (between / degrees.0) / (within / degrees.1).max(f64::MIN_POSITIVE);
-    FisherSnedecor::new(degrees.0, degrees.1).is_ok_and(|law| law.sf(f) < SEASON_ALPHA)
+    FisherSnedecor::new(degrees.0, degrees.1).is_ok_and(|law| law.sf(f) < alpha)
 }
 
 #[cfg(test)]

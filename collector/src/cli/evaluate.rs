@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let done = || bar.inc(1);
     let mut tables: Vec<Table> = Vec::new();
     if wanted(Part::Null) {
-        tables.push(null::table(size, &done));
+        tables.push(null::table(size, args.tolerance, &done));
     }
     if wanted(Part::Delay) {
         tables.extend(delay::tables(size, args.tolerance, &done));

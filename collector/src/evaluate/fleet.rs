@@ -4,11 +4,11 @@
 
 use super::series::{Scenario, TOLERANCE};
 use super::{FEATURES, Size, Table, WINDOW, in_parallel};
-use crate::detect::budget::Budget;
+use crate::detect::budget::{Budget, simultaneous};
 use crate::detect::designs::{Designs, Place};
 use crate::detect::reference::{Layout, Views};
 use crate::device::{Device, Devices};
-use driftline_shared::drift::detector::{Detector, View};
+use driftline_shared::drift::detector::{Detector, Taken, View};
 use driftline_shared::drift::scores::{Family, Sums, Tally};
 use driftline_shared::random::Random;
 use driftline_shared::sketch::CELLS_MAX;
@@ -73,15 +73,31 @@ fn feature(size: Size, windows: usize, part: u64) -> Month {
             })
             .collect();
         let views = Views::new(&families, &layout, &rows);
-        let mut step = |detector: &mut Detector, view: &View, devices: f64, threshold: f64| {
+        let place = |detector: &Detector, view: &View, devices: f64| {
             let n = view.iter().map(|compared| compared.n).fold(1.0, f64::max);
-            let place = Place { feature: 0, start: WallMs(0), n, devices, own: detector.own_readings() };
+            Place { feature: 0, start: WallMs(0), n, devices, own: detector.own_readings() }
+        };
+        // Devices of one slot are judged together, as the panel does it.
+        let taken: Vec<Taken> = devices
+            .iter_mut()
+            .zip(&views.devices)
+            .map(|(detector, view)| {
+                let place = place(detector, view, 1.0);
+                detector.take(designs.design(&baseline, place), view, slot as u64)
+            })
+            .collect();
+        let quiet = devices.iter().zip(&taken).filter(|(detector, _)| detector.latch().is_none());
+        let limit = simultaneous(quiet.map(|(_, taken)| taken.evidence).collect(), thresholds.0);
+        for ((detector, view), taken) in devices.iter_mut().zip(&views.devices).zip(&taken) {
+            let place = place(detector, view, 1.0);
+            let step = detector.judge(designs.design(&baseline, place), view, taken, limit);
+            found.devices += u64::from(step.evidence >= limit);
+        }
+        let mut step = |detector: &mut Detector, view: &View, devices: f64, threshold: f64| {
+            let place = place(detector, view, devices);
             let step = detector.step(designs.design(&baseline, place), view, slot as u64, threshold);
             u64::from(step.evidence >= threshold)
         };
-        for (detector, view) in devices.iter_mut().zip(&views.devices) {
-            found.devices += step(detector, view, 1.0, thresholds.0);
-        }
         for ((detector, view), members) in sites.iter_mut().zip(&views.cohorts).zip(&layout.cohorts) {
             found.sites += step(detector, view, members.devices.len() as f64, thresholds.1);
         }

@@ -1,7 +1,7 @@
 //! False alarms when nothing changes, per 100 000 windows of one feature of one device.
 
 use super::rules::{Trained, Watch};
-use super::series::{Scenario, TOLERANCE};
+use super::series::Scenario;
 use super::{Size, Table, in_parallel};
 use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettings};
 use crate::evaluate::rules::{Rule, Watcher};
@@ -37,9 +37,9 @@ pub fn columns() -> [&'static str; 7] {
 }
 
 /// One scenario.
-pub fn scenario(scenario: &Scenario, size: Size, done: &(dyn Fn() + Sync)) -> Alarms {
+pub fn scenario(scenario: &Scenario, size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Alarms {
     let parts = in_parallel(size.baselines, |part| {
-        let found = one_baseline(scenario, size, part as u64);
+        let found = one_baseline(scenario, size, tolerance, part as u64);
         done();
         found
     });
@@ -70,9 +70,9 @@ pub fn scenario(scenario: &Scenario, size: Size, done: &(dyn Fn() + Sync)) -> Al
 }
 
 /// Alarms, what was trained, and KS D of every window of every stream.
-fn one_baseline(scenario: &Scenario, size: Size, part: u64) -> (Alarms, Trained, Vec<Vec<f64>>) {
+fn one_baseline(scenario: &Scenario, size: Size, tolerance: f64, part: u64) -> (Alarms, Trained, Vec<Vec<f64>>) {
     let mut random = Random::of(size.seed, part);
-    let (baseline, values) = scenario.baseline(&mut random, TOLERANCE);
+    let (baseline, values) = scenario.baseline(&mut random, tolerance);
     let trained = Trained::new(baseline, &values);
     let mut found = Alarms::default();
     let mut d = Vec::with_capacity(size.streams);
@@ -109,19 +109,19 @@ fn one_baseline(scenario: &Scenario, size: Size, part: u64) -> (Alarms, Trained,
 }
 
 /// The table of all scenarios.
-pub fn table(size: Size, done: &(dyn Fn() + Sync)) -> Table {
+pub fn table(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Table {
     let mut table = Table {
         title: "False alarms when nothing changes".into(),
         about: format!(
             "Alarms per 100 000 windows of 60 readings; {} baselines × {} streams × {} windows per row. Driftline is asked for at most \
-             1 (an expected run of 100 000 windows), the others run as their users set them.",
+             1 (an expected run of 100 000 windows) with a tolerance of {tolerance} sd, the others run as their users set them.",
             size.baselines, size.streams, size.windows
         ),
         columns: std::iter::once("nothing changes").chain(columns()).map(str::to_owned).collect(),
         rows: Vec::new(),
     };
     for of in &Scenario::NULL {
-        let found = scenario(of, size, done);
+        let found = scenario(of, size, tolerance, done);
         let rate = |count: &u64| {
             let rate = *count as f64 * 1e5 / found.windows as f64;
             if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }

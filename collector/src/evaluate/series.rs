@@ -3,7 +3,8 @@
 use super::{FEATURES, WINDOW};
 use crate::baseline::{Options, build};
 use crate::release::{Baseline, Release};
-use driftline_shared::baseline::{FORMAT, FeatureBaseline, TOLERANCE_DEFAULT};
+use driftline_shared::baseline::{FORMAT, FeatureBaseline, Role, TOLERANCE_DEFAULT};
+use driftline_shared::list::Text;
 use driftline_shared::manifest::{self, Digest, Schema, Task};
 use driftline_shared::random::Random;
 use driftline_shared::units::{Name, ReleaseId, WallMs};
@@ -36,6 +37,9 @@ pub enum Law {
     Wandering,
 }
 
+/// Where the classes of a model's answer begin on the reading that it follows: half of the answers, three and two tenths.
+const CLASSES: [f64; 2] = [0.0, 0.841_621_233_572_914_3];
+
 /// Readings of one device, one a minute.
 #[derive(Debug, Clone)]
 pub struct Series {
@@ -44,6 +48,8 @@ pub struct Series {
     state: f64,
     offset: f64,
     minute: u64,
+    /// What is watched is the class of a model's answer.
+    classes: bool,
 }
 
 impl Series {
@@ -51,7 +57,11 @@ impl Series {
     pub fn new(law: Law, seed: u64, offset: f64) -> Self {
         let mut random = Random::new(seed);
         let state = random.normal();
-        Self { law, random, state, offset, minute: 0 }
+        Self { law, random, state, offset, minute: 0, classes: false }
+    }
+
+    fn classes(self, classes: bool) -> Self {
+        Self { classes, ..self }
     }
 
     /// The next reading.
@@ -77,7 +87,8 @@ impl Series {
             Law::Seasonal => (std::f64::consts::TAU * self.minute as f64 / DAY).sin() + random.normal(),
         };
         self.minute += 1;
-        value + self.offset
+        let value = value + self.offset;
+        if self.classes { CLASSES.iter().filter(|&&from| value > from).count() as f64 } else { value }
     }
 
     /// The next window, and when it begins.
@@ -100,15 +111,17 @@ pub struct Scenario {
     pub offsets: bool,
     /// The training table says which device a row came from.
     pub devices_known: bool,
+    /// What is watched is the class that a model gives such readings.
+    pub classes: bool,
 }
 
 impl Scenario {
     const fn of(name: &'static str, law: Law, rows: usize) -> Self {
-        Self { name, law, rows, offsets: false, devices_known: false }
+        Self { name, law, rows, offsets: false, devices_known: false, classes: false }
     }
 
     /// Everything in which nothing changes.
-    pub const NULL: [Self; 14] = [
+    pub const NULL: [Self; 18] = [
         Self::of("iid, 6 000 rows", Law::Normal, 6_000),
         Self::of("iid, 1 000 rows", Law::Normal, 1_000),
         Self::of("AR .5, 6 000 rows", Law::Ar(0.5), 6_000),
@@ -123,6 +136,10 @@ impl Scenario {
         Self { offsets: true, devices_known: true, ..Self::of("device offsets, known", Law::Normal, 6_000) },
         Self::of("season of 1 sd", Law::Seasonal, 6_000),
         Self::of("noise around a level that wanders", Law::Wandering, 6_000),
+        Self { classes: true, ..Self::of("classes of a model", Law::Normal, 6_000) },
+        Self { classes: true, ..Self::of("classes that repeat (AR .9)", Law::Ar(0.9), 6_000) },
+        Self { classes: true, offsets: true, ..Self::of("class mix by device, not known", Law::Normal, 6_000) },
+        Self { classes: true, ..Self::of("class mix by hour", Law::Seasonal, 6_000) },
     ];
 
     /// The scenarios of the delay tables.
@@ -151,13 +168,14 @@ impl Scenario {
     /// A device that is well.
     pub fn device(&self, random: &mut Random) -> Series {
         let offset = if self.offsets { OFFSET_SD * random.normal() } else { 0.0 };
-        Series::new(self.law, random.bits(), offset)
+        Series::new(self.law, random.bits(), offset).classes(self.classes)
     }
 
     /// A baseline of one table, standing for one of [`FEATURES`] features.
     pub fn baseline(&self, random: &mut Random, tolerance: f64) -> (Baseline, Vec<f32>) {
         let (values, times, devices) = self.table(random);
-        let feature = feature(&values, &times, &devices, tolerance);
+        let of = if self.classes { class_feature } else { feature };
+        let feature = of(&values, &times, &devices, tolerance);
         let rows = values.len() as u32;
         let features = vec![feature; FEATURES];
         (
@@ -206,6 +224,26 @@ pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
     build(&table, options).expect("a table of numbers").baseline.features.remove(0)
+}
+
+/// The baseline of the classes that a model gave.
+fn class_feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -> FeatureBaseline {
+    let inputs: Vec<Vec<f32>> = values.iter().map(|&v| vec![v]).collect();
+    let certain = |&class: &f32| (0..=CLASSES.len()).map(|at| f32::from(u8::from(class as usize == at))).collect();
+    let outputs: Vec<Vec<f32>> = values.iter().map(certain).collect();
+    let classes = (0..=CLASSES.len()).map(|at| Text::cut(&at.to_string())).collect();
+    let table = crate::baseline::Table {
+        names: &["x".to_owned()],
+        units: &[],
+        inputs: &inputs,
+        outputs: &outputs,
+        task: &Task::Classification(classes),
+        times,
+        devices,
+    };
+    let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
+    let features = build(&table, options).expect("a table of classes").baseline.features;
+    features.into_iter().find(|feature| feature.role == Role::PredictedClass).expect("a class")
 }
 
 /// A release with this baseline and no model.

@@ -147,6 +147,7 @@ incident-spread = { $n ->
   }
 incident-acknowledged = Acknowledged.
 incident-resolved = Resolved: { $title }.
+incident-reopened = Not over, opened again: { $title }.
 event-incident-updated = Now: { $title }.
 event-model-added = Model { $id } was added.
 event-device-failed = { $device } could not install the new model.

@@ -124,6 +124,7 @@ incident-opened = 열림: { $title }.
 incident-spread = 지금 장치 { $n }대가 영향을 받고 있습니다.
 incident-acknowledged = 확인했습니다.
 incident-resolved = 해결: { $title }.
+incident-reopened = 끝나지 않아 다시 열림: { $title }.
 event-incident-updated = 지금: { $title }.
 event-model-added = 모델 { $id }{""}가 추가되었습니다.
 event-device-failed = { $device } 장치에 새 모델을 설치하지 못했습니다.

@@ -341,6 +341,7 @@ impl<'a> View<'a> {
             Activity::Spread { devices } => self.say_n("incident-spread", *devices),
             Activity::Acknowledged => self.say("incident-acknowledged", &[]),
             Activity::Resolved => self.say("incident-resolved", &[("title", &self.title(incident))]),
+            Activity::Reopened => self.say("incident-reopened", &[("title", &self.title(incident))]),
         }
     }
 }

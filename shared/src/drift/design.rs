@@ -30,6 +30,8 @@ const SMALLEST: (f64, f64) = (11.5, 100.0);
 const SMALLEST_MAX: f64 = 0.2;
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);
+/// Categories of at least this share are more or less of what healthy devices see; rarer ones are watched as they are.
+pub const COMMON_SHARE: f64 = 0.05;
 /// Shares up to this are counted as rare events, which come in clumps where neighbouring readings repeat each other.
 const RARE_MAX: f64 = 0.25;
 /// Coordinates of an embedding that one design bets on, in both directions.
@@ -236,11 +238,12 @@ fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circums
     let spread = match family {
         Family::Location => feature.spread(),
         Family::Scale => feature.spread_of_scale(),
+        Family::Category(_) if scores.share(family).is_some_and(|p| p >= COMMON_SHARE) => feature.spread(),
         _ => 0.0,
     };
     let offset = spread / sqrt(at.devices.max(1.0));
     let prior = phi / scores.rows().max(1.0) + offset * offset;
-    let own = if family.has_level() { at.own } else { 0.0 };
+    let own = if family.is_learned() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
     let tau = REFERENCE_Z * sd + feature.tolerance;
     Frame { family, phi, tau, prior, reach: reach(prior, at.features), first: 0, falls: 0, end: 0 }

@@ -8,7 +8,7 @@
 //! never further than a healthy stream can be off; the better it is known, the less has to be tolerated.
 
 use super::design::{COMPONENTS_MAX, Design, Frame, GROUP};
-use super::scores::{FAMILIES_MAX, Family, Sum};
+use super::scores::{CATEGORIES_LEARNED, FAMILIES_MAX, Family, Sum};
 use crate::list::List;
 
 /// M and C stay below this, far under f32's largest number, so that a long alarm neither overflows nor takes for ever to fade.
@@ -26,6 +26,7 @@ const NAMING_POWER: f64 = 0.5;
 const LANES: usize = 8;
 /// Most levels that a stream learns: of location and scale, or of the coordinates of an embedding's group.
 const LEVELS_MAX: usize = GROUP;
+const _: () = assert!(LEVELS_MAX >= CATEGORIES_LEARNED, "categories come first among a feature's families");
 /// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
 pub const OWN_WINDOWS: u32 = 200;
 /// The own level counts from so many windows on: learned from one, it would follow that window's noise, and healthy windows would then look
@@ -203,7 +204,7 @@ impl Detector {
 
     /// A family's comparison less the stream's own level; `at` is its frame's place.
     fn less_own(&self, at: usize, frame: &Frame, compared: Compared) -> Compared {
-        let known = self.own.sums.get(at).filter(|_| frame.family.has_level());
+        let known = self.own.sums.get(at).filter(|_| frame.family.is_learned());
         let level = known.map_or(0.0, |sum| frame.own_level(self.own_readings(), *sum));
         let Compared { n, sum, rise, fall } = compared;
         Compared { n, sum: sum - n * level, rise: rise - n * level, fall: fall - n * level }
@@ -216,13 +217,13 @@ impl Detector {
     }
 
     fn learn(&mut self, design: &Design, window: &[Compared]) {
-        let mut level = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.has_level());
+        let mut level = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.is_learned());
         if level.next().is_some_and(|(_, compared)| compared.n <= 0.0) {
             // A window without readings says nothing.
             return;
         }
         self.own.windows += 1;
-        let levels = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.has_level());
+        let levels = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.is_learned());
         for (at, ((_, compared), own)) in levels.zip(&mut self.own.sums).enumerate() {
             *own += compared.sum;
             if at == 0 {

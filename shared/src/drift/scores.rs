@@ -39,8 +39,17 @@ pub enum Family {
     Embedding(u8),
 }
 
+/// Categories whose share a stream may have a level of its own in.
+pub const CATEGORIES_LEARNED: usize = 16;
+
 impl Family {
-    /// Whether healthy streams have a level of their own in this score. Shares of rare things have not.
+    /// Whether healthy streams have a level of their own in this score, which is learned: also the mix of categories, as far as a detector
+    /// has room. Other shares are of rare things.
+    pub fn is_learned(self) -> bool {
+        self.has_level() || matches!(self, Self::Category(k) if usize::from(k) < CATEGORIES_LEARNED)
+    }
+
+    /// Whether it is a level, which neighbours share.
     pub fn has_level(self) -> bool {
         matches!(self, Self::Location | Self::Scale | Self::Embedding(_))
     }
