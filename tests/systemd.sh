@@ -151,7 +151,7 @@ watched() { within systemctl kill --signal STOP --kill-whom main $unit && restar
 killed() { within systemctl kill --signal KILL $unit && restarted 2 10 && logged 'status=9/KILL'; }
 stops() {
     began=${EPOCHREALTIME/[.,]/} && within systemctl stop $unit && ms=$(((${EPOCHREALTIME/[.,]/} - began) / 1000)) && echo "it took $ms ms"
-    [ "$ms" -lt 3000 ] && is ActiveState inactive && is Result success && is ExecMainStatus 0 && ! status
+    [ "$ms" -lt 2300 ] && is ActiveState inactive && is Result success && is ExecMainStatus 0 && ! status
 }
 
 passed=0 failed=0 skipped=0
@@ -182,7 +182,7 @@ check "reload with a configuration that cannot be changes nothing" refuses
 check "the watchdog is fed, also after a reload" fed
 check "a process that stands still is ended by the watchdog and started again" watched
 check "a killed process is started again" killed
-check "stop ends it within 3 s, successfully" stops
+check "stop ends it within two seconds, successfully" stops
 [ $failed -eq 0 ] || within journalctl --quiet --no-pager --unit $unit --unit mute
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

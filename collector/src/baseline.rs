@@ -139,6 +139,13 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
             if slow.len() > 1 { format!(" (and {} other readings)", slow.len() - 1) } else { String::new() },
         ));
     }
+    if joint.is_none() && table.names.len() >= 2 {
+        notes.push(format!(
+            "How readings go together will not be watched: that takes two that vary, {} rows for each that does, and no more than {} of them.",
+            joint::ROWS_PER_INPUT,
+            driftline_shared::joint::WEIGHTS_MAX,
+        ));
+    }
     notes.extend(variation::notes(&order, &features));
     if rows < ROWS_FEW {
         notes.insert(

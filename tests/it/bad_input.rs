@@ -74,6 +74,26 @@ fn a_bundle_with_a_broken_model_does_not_start_an_agent() {
 }
 
 #[test]
+fn what_will_not_be_watched_is_said_and_why() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("rows.csv");
+    let row = |i: usize| format!("{},{},12,,{}\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 40 + i % 3);
+    let header = driftline_agent::pumps::COLUMNS.join(",");
+    fs::write(&data, std::iter::once(format!("{header}\n")).chain((0..25).map(row)).collect::<String>())
+        .expect("a file");
+    let (_, _, said) = run(&mut create(&root().join("tests/models/pump-v1.onnx"), &data));
+    let [_, _, constant, empty, _] = driftline_agent::pumps::COLUMNS;
+    for sentence in [
+        "only 25 rows",
+        &format!("{constant} never changes in your table: it will not be watched"),
+        &format!("{empty} has no values in your table: it will not be watched"),
+        "How readings go together will not be watched",
+    ] {
+        assert!(said.contains(sentence), "{sentence:?} is missing in {said}");
+    }
+}
+
+#[test]
 fn bad_tables_are_refused_when_a_baseline_is_made() {
     let dir = tempfile::tempdir().expect("a folder");
     let model = root().join("tests/models/pump-v1.onnx");

@@ -3,8 +3,7 @@ fastest of several rounds.
 
 usage: tests/peers/speed.py    (tests/run speed makes its environment and calls it)
 
-Prints Markdown tables. The exit code is 1 when sketching is less than 100 times as fast as whylogs, which no noise of a shared
-machine explains.
+Prints Markdown tables. The exit code is 1 where something is slower than wanted by more than a tenth.
 """
 
 import json
@@ -24,6 +23,9 @@ FEATURES = 20
 # Large tables are the other tools' best case: their cost per call is spread over many values.
 SAMPLES = 50_000
 WHYLOGS_MIN = 100.0
+NUMPY_MIN = 8.0
+# What two runs on a shared machine may differ by.
+NOISE = 0.1
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH = "window/add one sample of 20 features"
@@ -85,10 +87,13 @@ def main():
     edges = numpy.quantile(random.normal(size=6_000), [0.01, *numpy.arange(0.05, 0.96, 0.05), 0.99])
     frame = pandas.DataFrame(values, columns=[f"f{i}" for i in range(FEATURES)])
 
-    def by_numpy():
-        for column in range(FEATURES):
-            numpy.bincount(numpy.searchsorted(edges, values[:, column]), minlength=len(edges) + 1)
+    columns = [numpy.ascontiguousarray(values[:, column]) for column in range(FEATURES)]
 
+    def by_numpy():
+        for column in columns:
+            numpy.bincount(numpy.searchsorted(edges, column), minlength=len(edges) + 1)
+
+    slow = []
     ours, counted, logged = float("inf"), float("inf"), float("inf")
     for _ in range(ROUNDS):
         ours = min(ours, driftline())
@@ -99,6 +104,7 @@ def main():
     print(f"| Driftline: cell, position in it, repeats, moments | {ours:.1f} | 1 |")
     print(f"| numpy {numpy.__version__}: searchsorted and bincount | {counted:.1f} | {counted / ours:.1f} |")
     print(f"| whylogs {whylogs.__version__}: log | {logged:.0f} | {logged / ours:.0f} |")
+    slow += ["whylogs"] * (logged / ours < WHYLOGS_MIN) + ["numpy"] * (counted / ours < NUMPY_MIN * (1 - NOISE))
     print()
     print("| one sample | Driftline, µs | onnxruntime, µs | times | wanted | through the agent, µs | times the bare model | wanted |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -107,11 +113,14 @@ def main():
         for _ in range(ROUNDS):
             bare, through = bench(f"model/{which}", f"agent/{which}, answered")
             own, theirs, answered = min(own, bare), min(theirs, runtime(file)), min(answered, through)
+        slow += [name] * (own / theirs > most * (1 + NOISE)) + [f"{name} through the agent"] * (answered / own > 1.05 * (1 + NOISE))
         print(
             f"| {name} | {own / 1e3:.2f} | {theirs / 1e3:.2f} | {own / theirs:.2f} | ≤ {most} "
             f"| {answered / 1e3:.2f} | {answered / own:.2f} | ≤ 1.05 |"
         )
-    return 0 if logged / ours >= WHYLOGS_MIN else 1
+    if slow:
+        print(f"slower than wanted, beyond what a noisy machine explains: {', '.join(slow)}", file=sys.stderr)
+    return 1 if slow else 0
 
 
 if __name__ == "__main__":

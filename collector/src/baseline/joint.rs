@@ -6,7 +6,7 @@ use nalgebra::{DMatrix, SymmetricEigen};
 /// Share of the variance that the components explain, as in NannyML's reconstruction error.
 const EXPLAINED: f64 = 0.65;
 /// Fewest rows that components are taken from, per input.
-const ROWS_PER_INPUT: usize = 10;
+pub const ROWS_PER_INPUT: usize = 10;
 /// Rows that they are taken from at most, evenly spread over the table.
 const ROWS_MAX: usize = 20_000;
 
