@@ -54,6 +54,12 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     fs::write(&config, &text).expect("a file");
     hangup(&process);
     process.after("has not changed: the agent goes on");
+    // Something still has the directory for a while, as the trial of a release would.
+    let lock = fs::File::open(dir.path().join("pump-1").join("lock")).expect("the lock");
+    let holder = std::thread::spawn(move || {
+        lock.lock().expect("the directory, once the agent has let go");
+        std::thread::sleep(Duration::from_millis(1_500));
+    });
     fs::write(&config, text.replace("busan", "incheon")).expect("a file");
     let before = told["windows"]["closed"].as_u64();
     hangup(&process);
@@ -61,6 +67,7 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     let again = wait_for("the agent to be back", || {
         status().filter(|s| s["connected"] == true && s["windows"]["acknowledged"].as_u64() > Some(1))
     });
+    holder.join().expect("it let go");
     assert_eq!(again["pid"], told["pid"], "the same process");
     assert!(again["running_s"].as_u64() <= told["running_s"].as_u64().map(|s| s + 60) && before.is_some());
     wait_for("the new label", || {
