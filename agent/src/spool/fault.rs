@@ -33,7 +33,11 @@ struct State {
     files: BTreeMap<String, Vec<u8>>,
     full: bool,
     broken: bool,
+    unsynced: bool,
 }
+
+/// What a disk writes at once.
+const SECTOR: usize = 512;
 
 /// A directory; clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +70,11 @@ impl FaultFs {
     /// Whether it is broken: nothing can be changed.
     pub fn fail(&self, broken: bool) {
         self.0.borrow_mut().broken = broken;
+    }
+
+    /// Whether it takes what is added and cannot make it last.
+    pub fn unsync(&self, unsynced: bool) {
+        self.0.borrow_mut().unsynced = unsynced;
     }
 
     /// One of the disks that a power cut now can leave.
@@ -138,6 +147,15 @@ impl FaultFs {
                 let zeros = bytes.len() - inode.synced;
                 bytes.truncate(inode.synced);
                 bytes.extend(vec![0; zeros]);
+            } else if random.unit() < 0.3 {
+                // Sectors reach the disk in any order.
+                for at in inode.synced..bytes.len() {
+                    if (at == inode.synced || at.is_multiple_of(SECTOR)) && random.unit() < 0.5 {
+                        let end = (at / SECTOR + 1) * SECTOR;
+                        let end = end.min(bytes.len());
+                        bytes[at..end].fill(0);
+                    }
+                }
             }
             bytes
         };
@@ -150,6 +168,9 @@ impl FaultFs {
         let state = &mut *self.0.borrow_mut();
         if state.broken {
             return Err(io::Error::other("broken"));
+        }
+        if state.unsynced && matches!(op, Op::Sync(_) | Op::SyncNames) {
+            return Err(io::Error::other("not synced"));
         }
         if let (true, Op::Append(name, bytes)) = (state.full, &op) {
             let half = bytes[..bytes.len() / 2].to_vec();

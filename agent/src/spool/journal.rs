@@ -631,11 +631,16 @@ mod tests {
                 }
                 sink.fill(random.unit() < 0.3);
                 sink.fail(random.unit() < 0.3);
+                sink.unsync(random.unit() < 0.3);
                 let _ = journal.commit();
             }
             sink.fill(false);
             sink.fail(false);
+            sink.unsync(false);
             journal.commit().expect("works again");
+            // What was made to last does, whatever of the tries before it is left.
+            let (_, found) = open(sink.power_cut(&mut random), 2);
+            assert_eq!(left(&found), (1..=60).map(|n| (1, n)).collect(), "seed {seed}");
             let (_, found) = open(sink.clone(), 2);
             assert_eq!(left(&found), (1..=60).map(|n| (1, n)).collect(), "seed {seed}");
             assert_eq!(found.streams[0].records, (1..=60).map(record).collect::<Vec<_>>());
