@@ -238,6 +238,9 @@ fn state_of_a_later_version_is_kept_and_the_configured_bundle_starts() {
         fs::write(dir.join("pump-1/slots.json"), text).expect("a file");
         let mut process = agent(dir, "pump-1", &config);
         process.after(words);
+        wait_for("it to be counted", || {
+            (status(&config)?["troubles"]["state_files_not_understood"] == 1).then_some(())
+        });
         process.terminate();
         assert!(process.wait().success());
         assert!(process.said().contains("30 samples taken: 30 in windows"), "{}", process.said());

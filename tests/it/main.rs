@@ -13,6 +13,7 @@ mod evidence;
 mod fleet;
 mod gas;
 mod golden;
+mod guards;
 #[cfg(feature = "influxdb")]
 mod influx;
 mod ingest;

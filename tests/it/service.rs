@@ -56,10 +56,14 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     process.after("has not changed: the agent goes on");
     // Something still has the directory for a while, as the trial of a release would.
     let lock = fs::File::open(dir.path().join("pump-1").join("lock")).expect("the lock");
+    let (waits, waiting) = std::sync::mpsc::channel();
     let holder = std::thread::spawn(move || {
+        waits.send(()).expect("somebody waits");
         lock.lock().expect("the directory, once the agent has let go");
         std::thread::sleep(Duration::from_millis(1_500));
     });
+    waiting.recv().expect("it is about to wait");
+    std::thread::sleep(Duration::from_millis(100));
     fs::write(&config, text.replace("busan", "incheon")).expect("a file");
     let before = told["windows"]["closed"].as_u64();
     hangup(&process);
@@ -67,7 +71,6 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     let again = wait_for("the agent to be back", || {
         status().filter(|s| s["connected"] == true && s["windows"]["acknowledged"].as_u64() > Some(1))
     });
-    holder.join().expect("it let go");
     assert_eq!(again["pid"], told["pid"], "the same process");
     assert!(again["running_s"].as_u64() <= told["running_s"].as_u64().map(|s| s + 60) && before.is_some());
     wait_for("the new label", || {
@@ -85,6 +88,7 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     let began = Instant::now();
     assert!(process.wait().success());
     assert!(began.elapsed() < Duration::from_secs(4), "it ends within two seconds and a little");
+    holder.join().expect("it let go");
     assert_eq!(collector.get("health")["frames_lost"], 0);
 }
 

@@ -10,6 +10,7 @@ use driftline_shared::manifest::Digest;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest file of samples that is read.
 const LABELS_BYTES_MAX: u64 = 4 << 20;
@@ -46,6 +47,8 @@ pub enum DiskError {
 pub struct Disk {
     dir: PathBuf,
     lock: Arc<File>,
+    /// Slot files that could not be understood.
+    unread: AtomicU64,
 }
 
 impl Disk {
@@ -56,7 +59,7 @@ impl Disk {
         make_dir(&dir.join("slots")).map_err(directory)?;
         let lock = File::create(dir.join("lock")).map_err(directory)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.into(), lock: Arc::new(lock) }),
+            Ok(()) => Ok(Self { dir: dir.into(), lock: Arc::new(lock), unread: AtomicU64::new(0) }),
             Err(fs::TryLockError::WouldBlock) => Err(DiskError::Locked { path: path() }),
             Err(fs::TryLockError::Error(source)) => Err(directory(source)),
         }
@@ -67,13 +70,20 @@ impl Disk {
         self.lock.clone()
     }
 
+    /// How many slot files could not be understood.
+    pub fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     /// What was written last; `None` when there is nothing or it cannot be understood. Never a reason not to start.
     pub fn slot_file(&self) -> Option<SlotFile> {
+        let unread = || self.unread.fetch_add(1, Ordering::Relaxed);
         let path = self.slot_path();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
             Err(e) => {
+                unread();
                 tracing::warn!("{} cannot be read ({e}): starting with the configured bundle", path.display());
                 return None;
             }
@@ -81,9 +91,11 @@ impl Disk {
         #[derive(serde::Deserialize)]
         struct Head {
             format: u32,
+            #[serde(default)]
+            starts: u64,
         }
         // The number before the fields: a later format may have others.
-        if let Ok(Head { format }) = serde_json::from_slice(&bytes)
+        if let Ok(Head { format, starts }) = serde_json::from_slice(&bytes)
             && format != FORMAT
         {
             let kept = path.with_extension("later.json");
@@ -95,11 +107,14 @@ impl Disk {
                 "{} has format {format}, this agent reads {FORMAT}: {outcome}, and the agent starts with the configured bundle",
                 path.display()
             );
-            return None;
+            unread();
+            // Connections are numbered by starts, so that the last will of an old one is known as old.
+            return Some(SlotFile { format: FORMAT, starts, committed: true, ..SlotFile::default() });
         }
         match serde_json::from_slice::<SlotFile>(&bytes) {
             Ok(file) => Some(file),
             Err(e) => {
+                unread();
                 tracing::warn!("{} is damaged ({e}): starting with the configured bundle", path.display());
                 None
             }

@@ -11,7 +11,7 @@ use super::answered::Answered;
 use super::clock::Clock;
 use super::jobs::{self, Done, JOBS_MAX, Job};
 use super::mqtt::{LinkEvent, LinkPublish};
-use super::report::{Hooks, Report};
+use super::report::{Hooks, Report, Trouble};
 use super::source::{self, Around, Fed, Feed};
 use super::spool_dir::{self, Writer};
 use super::start::{self, StartError, Started};
@@ -93,6 +93,7 @@ pub async fn start(
     let (prepared, trial) = (config.clone(), hooks.trial.clone());
     let prepare = tokio::task::spawn_blocking(move || start::prepare(&prepared, &trial));
     let Started { disk, file, active, before } = prepare.await.map_err(|_| RunError::Thread)??;
+    hooks.counters.troubles.add_many(Trouble::StateUnread, disk.unread());
     let refused = |what| move |e: std::io::Error| StartError::System { what, reason: e.to_string() };
     let stream = getrandom::u64().map_err(|e| StartError::System { what: "random numbers", reason: e.to_string() })?;
     let settings = Settings {

@@ -78,9 +78,11 @@ pub enum Trouble {
     SpoolForeign,
     /// A write to the spool that the disk refused.
     SpoolRefused,
+    /// A slot file that is damaged, or of a later version.
+    StateUnread,
 }
 
-const TROUBLES: usize = 13;
+const TROUBLES: usize = 14;
 const TROUBLE_WORDS: [&str; TROUBLES] = [
     "requests malformed",
     "requests denied",
@@ -95,6 +97,7 @@ const TROUBLE_WORDS: [&str; TROUBLES] = [
     "records damaged",
     "files not the spool's",
     "writes refused by the disk",
+    "state files not understood",
 ];
 
 /// How often each [`Trouble`] came.
