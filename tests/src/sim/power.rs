@@ -127,8 +127,11 @@ impl Sim {
     /// Back or forward, by seconds or by days; the agent follows as it does on a device.
     fn set_clock(&mut self, i: usize) {
         self.clock_steps += 1;
-        let far = [2_000.0, 60_000.0, 600_000.0, 30.0 * 86_400_000.0][(self.random.bits() % 4) as usize];
-        let by = (far * (2.0 * self.random.unit() - 1.0)) as i64;
+        // Followed, followed, and too far for that. More of the second would date windows over more slots than the history keeps,
+        // which is what samples are counted in here.
+        let far = [2_000.0, 20_000.0, 600_000.0, 30.0 * 86_400_000.0][(self.random.bits() % 4) as usize];
+        let sign = if self.chance(0.5) { 1.0 } else { -1.0 };
+        let by = (sign * far * (1.0 - 0.5 * self.random.unit())) as i64;
         let system = (EPOCH_MS + self.now_ms).saturating_add_signed(by);
         let mono = self.device_now(i).mono;
         let node = &mut self.nodes[i];
