@@ -56,14 +56,17 @@ fn a_running_agent_says_how_it_is_and_begins_anew_when_told() {
     process.after("has not changed: the agent goes on");
     // Something still has the directory for a while, as the trial of a release would.
     let lock = fs::File::open(dir.path().join("pump-1").join("lock")).expect("the lock");
-    let (waits, waiting) = std::sync::mpsc::channel();
     let holder = std::thread::spawn(move || {
-        waits.send(()).expect("somebody waits");
         lock.lock().expect("the directory, once the agent has let go");
         std::thread::sleep(Duration::from_millis(1_500));
     });
-    waiting.recv().expect("it is about to wait");
-    std::thread::sleep(Duration::from_millis(100));
+    // The kernel lists who waits for a lock, with an arrow.
+    let me = std::process::id().to_string();
+    wait_for("somebody to wait for it", || {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let mine = |line: &str| line.contains("-> FLOCK") && line.split_whitespace().any(|word| word == me);
+        locks.lines().any(mine).then_some(())
+    });
     fs::write(&config, text.replace("busan", "incheon")).expect("a file");
     let before = told["windows"]["closed"].as_u64();
     hangup(&process);

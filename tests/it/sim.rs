@@ -4,9 +4,12 @@
 
 use driftline_agent::bundle::Bundle;
 use driftline_collector::collector::{Query, Topic};
+use driftline_collector::detect::budget::Budget;
+use driftline_collector::detect::panel::Panel;
+use driftline_collector::io::store::Store;
 use driftline_tests::pump_bundle::bundle;
 use driftline_tests::sim::{FAILS, Sim, Trouble};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 static V1: LazyLock<Bundle> = LazyLock::new(|| bundle("v1", false, 1_000, b"stands for model 1"));
 static V2: LazyLock<Bundle> = LazyLock::new(|| bundle("v2", true, 1_000, b"stands for model 2"));
@@ -66,6 +69,26 @@ fn a_fault_that_comes_back_before_long_is_the_incident_of_before() {
     until(&mut sim, true, "open");
     sim.run(10, true);
     assert_eq!(incidents(&sim).len(), 1, "{:?}", incidents(&sim));
+}
+
+#[test]
+fn what_detectors_have_learned_is_in_the_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sim = Sim::new(4, 4, &V1, Trouble::NONE, dir.path());
+    sim.run(200, false);
+    drop(sim);
+    let mut store = Store::open(dir.path()).expect("the store");
+    let epoch = store.next_epoch().expect("an epoch");
+    let stored = store.load(epoch).expect("what is there");
+    let [(release, body)] = &stored.detectors[..] else { panic!("one release: {}", stored.detectors.len()) };
+    let release = stored.releases.into_iter().find(|known| known.id == *release).expect("it is known");
+    let mut panel = Panel::new(Arc::new(release), Budget::default());
+    assert!(panel.restore(body));
+    let seen = panel.seen(&stored.windows[0].0).slots;
+    assert!(seen > 50, "{seen} slots");
+    // What is stored of windows goes on where it ends.
+    let settled = panel.closed().expect("a slot");
+    assert!(stored.windows.iter().any(|(_, slot, _)| *slot == settled + 1));
 }
 
 #[test]

@@ -56,9 +56,9 @@ pub enum Trouble {
     RequestMalformed,
     /// A request without the token.
     RequestDenied,
-    /// A request for another model or version, or before there was one.
+    /// A request for another model or version.
     RequestUnknown,
-    /// A request for which there was no room, or whose answer would have come too late.
+    /// A request that has to come again: no room, no model yet, another one by now, or too late for an answer.
     RequestBusy,
     /// A program that prints samples ended, flooded or could not be started.
     ProgramFailed,
@@ -82,21 +82,21 @@ pub enum Trouble {
     StateUnread,
 }
 
-const TROUBLES: usize = 14;
+const TROUBLES: usize = Trouble::StateUnread as usize + 1;
 const TROUBLE_WORDS: [&str; TROUBLES] = [
     "requests malformed",
     "requests denied",
-    "requests for what is not here",
+    "requests for another model",
     "requests while busy",
-    "failures of the program",
+    "program failures",
     "readings missing",
-    "connections of the source lost",
+    "source connections lost",
     "messages too large",
     "connections lost",
     "segments cut off",
     "records damaged",
-    "files not the spool's",
-    "writes refused by the disk",
+    "foreign files",
+    "writes refused",
     "state files not understood",
 ];
 
@@ -115,7 +115,7 @@ impl Troubles {
         self.0[trouble as usize].fetch_add(many, Ordering::Relaxed);
     }
 
-    /// Those that came, in words.
+    /// Those that came, by name.
     pub fn counted(&self) -> BTreeMap<String, u64> {
         let counts = TROUBLE_WORDS.iter().zip(&self.0).map(|(words, count)| (words, count.load(Ordering::Relaxed)));
         counts.filter(|(_, count)| *count > 0).map(|(words, count)| (words.replace(' ', "_"), count)).collect()

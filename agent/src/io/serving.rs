@@ -79,7 +79,30 @@ pub enum Unanswered {
     Failed(usize),
 }
 
-type Inflated<'a> = Box<dyn Read + 'a>;
+/// Reads what is compressed.
+type Inflate = for<'a> fn(&'a [u8]) -> Box<dyn Read + 'a>;
+
+/// A body that is here whole, with its place in memory.
+struct Arrived {
+    bytes: Bytes,
+    inflate: Option<Inflate>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Arrived {
+    fn read(self, json_length: Option<usize>, served: &Served) -> Result<Request, Failure> {
+        let parse =
+            |body: &[u8]| serving::parse(body, json_length, served, images::decode).map_err(|why| refused(&why));
+        let Some(inflate) = self.inflate else { return parse(&self.bytes) };
+        let mut whole = Vec::new();
+        let inflated = inflate(&self.bytes).take(REQUEST_BYTES_MAX as u64 + 1).read_to_end(&mut whole);
+        inflated.map_err(|e| Failure(StatusCode::BAD_REQUEST, format!("the request cannot be decompressed ({e})")))?;
+        if whole.len() > REQUEST_BYTES_MAX {
+            return Err(too_large());
+        }
+        parse(&whole)
+    }
+}
 
 #[derive(Clone)]
 struct Server {
@@ -105,6 +128,19 @@ impl IntoResponse for Failure {
         }
         response
     }
+}
+
+fn refused(why: &Refused) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, why.to_string())
+}
+
+fn busy(sentence: String) -> Failure {
+    Failure(StatusCode::SERVICE_UNAVAILABLE, sentence)
+}
+
+fn too_large() -> Failure {
+    let sentence = format!("the request is larger than {} MiB: ask in parts", REQUEST_BYTES_MAX >> 20);
+    Failure(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 
 fn json_body(value: &Value) -> impl IntoResponse + use<> {
@@ -208,24 +244,16 @@ struct Which {
 }
 
 impl Server {
-    /// A body of limited size and time. What holds its place in memory is kept until it is read.
-    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Failure> {
-        let fail = |trouble, status, sentence: String| {
-            self.counters.troubles.add(trouble);
-            Failure(status, sentence)
-        };
-        let too_large = || {
-            let sentence = format!("the request is larger than {} MiB: ask in parts", REQUEST_BYTES_MAX >> 20);
-            fail(Trouble::RequestMalformed, StatusCode::PAYLOAD_TOO_LARGE, sentence)
-        };
+    /// Waits for a body of limited size, for a limited time.
+    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Arrived, Failure> {
         let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-        let inflate: Option<fn(&[u8]) -> Inflated<'_>> = match text(header::CONTENT_ENCODING) {
+        let inflate: Option<Inflate> = match text(header::CONTENT_ENCODING) {
             None | Some("identity") => None,
             Some("gzip") => Some(|bytes| Box::new(flate2::read::MultiGzDecoder::new(bytes))),
             Some("deflate") => Some(|bytes| Box::new(flate2::read::ZlibDecoder::new(bytes))),
             Some(_) => {
                 let sentence = "the request is compressed in a way that is not read here: use gzip, deflate or none";
-                return Err(fail(Trouble::RequestMalformed, StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence.into()));
+                return Err(Failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence.into()));
             }
         };
         // What is compressed, or does not say how long it is, may become as large as allowed.
@@ -234,48 +262,60 @@ impl Server {
         if most > REQUEST_BYTES_MAX {
             return Err(too_large());
         }
-        let place = if most > SMALL_BYTES {
-            let place = self.bodies.clone().try_acquire_many_owned((most / 1000) as u32);
-            Some(place.map_err(|_| {
-                fail(
-                    Trouble::RequestBusy,
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "other large requests are read: try again".into(),
-                )
-            })?)
-        } else {
-            None
-        };
-        let bytes = match tokio::time::timeout(BODY, to_bytes(body, most)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => return Err(too_large()),
+        let place = (most > SMALL_BYTES).then(|| self.bodies.clone().try_acquire_many_owned((most / 1000) as u32));
+        let place = place.transpose().map_err(|_| busy("other large requests are read: try again".into()))?;
+        match tokio::time::timeout(BODY, to_bytes(body, most)).await {
+            Ok(Ok(bytes)) => Ok(Arrived { bytes, inflate, place }),
+            Ok(Err(_)) => Err(too_large()),
             Err(_) => {
                 let sentence = format!("the request took longer than {} s to arrive", BODY.as_secs());
-                return Err(fail(Trouble::RequestMalformed, StatusCode::REQUEST_TIMEOUT, sentence));
+                Err(Failure(StatusCode::REQUEST_TIMEOUT, sentence))
             }
+        }
+    }
+
+    /// Reads a request. What takes its time is read elsewhere: the link is not to wait for it.
+    async fn read(&self, headers: &HeaderMap, body: Body, served: &Arc<Served>) -> Result<Request, Failure> {
+        let arrived = self.body(headers, body).await?;
+        let length = match headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok())) {
+            Some(None) => return Err(refused(&Refused::Form(format!("{JSON_LENGTH} is no number")))),
+            length => length.flatten(),
         };
-        let Some(inflate) = inflate else { return Ok((bytes, place)) };
-        let mut whole = Vec::new();
-        match inflate(&bytes).take(REQUEST_BYTES_MAX as u64 + 1).read_to_end(&mut whole) {
-            Ok(_) if whole.len() > REQUEST_BYTES_MAX => Err(too_large()),
-            Ok(_) => Ok((whole.into(), place)),
-            Err(e) => {
-                let sentence = format!("the request cannot be decompressed ({e})");
-                Err(fail(Trouble::RequestMalformed, StatusCode::BAD_REQUEST, sentence))
-            }
+        let is_image = served.image.is_some();
+        if !is_image && arrived.place.is_none() {
+            return arrived.read(length, served);
+        }
+        let turn = if is_image { self.decoding.clone().acquire_owned().await.ok() } else { None };
+        let served = served.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            arrived.read(length, &served)
+        });
+        read.await.unwrap_or_else(|_| Err(refused(&Refused::Form("it cannot be read".into()))))
+    }
+
+    /// Counts what was wrong with a request, and the request as a sample where it cannot be read.
+    fn count(&self, failure: &Failure) {
+        let trouble = match failure.0 {
+            StatusCode::NOT_FOUND => Trouble::RequestUnknown,
+            StatusCode::SERVICE_UNAVAILABLE => Trouble::RequestBusy,
+            _ => Trouble::RequestMalformed,
+        };
+        self.counters.troubles.add(trouble);
+        if matches!(trouble, Trouble::RequestMalformed) {
+            // When even that finds no room, the device has other worries.
+            let _ = self.asked.try_send(Fed::Chunk(Chunk { malformed: 1, ..Chunk::default() }));
         }
     }
 
     fn find(&self, which: &Which) -> Result<Arc<Served>, Failure> {
         let Some(served) = self.served.borrow().clone() else {
-            self.counters.troubles.add(Trouble::RequestUnknown);
             return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, Unanswered::NoModel.to_string()));
         };
         let version = which.version.as_deref().is_none_or(|v| v == served.release.as_str());
         if which.model == served.model.as_str() && version {
             return Ok(served);
         }
-        self.counters.troubles.add(Trouble::RequestUnknown);
         let sentence = format!("this device runs the model {}, version {}", served.model, served.release);
         Err(Failure(StatusCode::NOT_FOUND, sentence))
     }
@@ -295,52 +335,34 @@ async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let served = server.find(&which)?;
-    let (body, place) = server.body(&headers, body).await?;
-    let length = headers.get(JSON_LENGTH).map(|v| v.to_str().ok().and_then(|v| v.parse::<usize>().ok()));
-    let request = match length {
-        Some(None) => Err(Refused::Form(format!("{JSON_LENGTH} is no number"))),
-        // Images take their time to decode; the link is not to wait for it.
-        length if served.image.is_some() => {
-            let Ok(turn) = server.decoding.clone().acquire_owned().await else {
-                return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, "the agent stops".into()));
-            };
-            let served = served.clone();
-            let parsed = tokio::task::spawn_blocking(move || {
-                let (_turn, _place) = (turn, place);
-                serving::parse(&body, length.flatten(), &served, images::decode)
-            });
-            parsed.await.unwrap_or_else(|_| Err(Refused::Form("it cannot be read".into())))
-        }
-        length => serving::parse(&body, length.flatten(), &served, images::decode),
-    };
-    let request = match request {
-        Ok(request) => request,
-        Err(refused) => {
-            // Counted like a row that cannot be read; when even that finds no room, the device has other worries.
-            server.counters.troubles.add(Trouble::RequestMalformed);
-            let _ = server.asked.try_send(Fed::Chunk(Chunk { malformed: 1, ..Chunk::default() }));
-            return Err(Failure(StatusCode::BAD_REQUEST, refused.to_string()));
+    let (served, request) = match server.find(&which) {
+        Ok(served) => (served.clone(), server.read(&headers, body, &served).await),
+        Err(failure) => {
+            server.count(&failure);
+            return Err(failure);
         }
     };
+    let request = request.inspect_err(|failure| server.count(failure))?;
     let (reply, answer) = oneshot::channel();
     let asked =
         Asked { chunk: chunk(&request), served: served.clone(), deadline: Instant::now() + server.deadline, reply };
-    if server.asked.try_send(Fed::Asked(asked)).is_err() {
-        server.counters.troubles.add(Trouble::RequestBusy);
-        let sentence = format!("{REQUESTS_MAX} requests wait already: try again");
-        return Err(Failure(StatusCode::SERVICE_UNAVAILABLE, sentence));
-    }
-    match answer.await {
-        Ok(Ok(answer)) => Ok(written(serving::respond(&request, &served, &answer.scores, &answer.guards))),
-        Ok(Err(why @ (Unanswered::NoModel | Unanswered::Late | Unanswered::Changed))) => {
-            server.counters.troubles.add(Trouble::RequestBusy);
-            Err(Failure(StatusCode::SERVICE_UNAVAILABLE, why.to_string()))
-        }
-        Ok(Err(why @ Unanswered::Missing(_))) => Err(Failure(StatusCode::BAD_REQUEST, why.to_string())),
-        Ok(Err(why)) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())),
-        Err(_) => Err(Failure(StatusCode::SERVICE_UNAVAILABLE, "the agent stops".into())),
-    }
+    let unanswered = match server.asked.try_send(Fed::Asked(asked)) {
+        Err(_) => busy(format!("{REQUESTS_MAX} requests wait already: try again")),
+        Ok(()) => match answer.await {
+            Ok(Ok(answer)) => {
+                return Ok(written(serving::respond(&request, &served, &answer.scores, &answer.guards)));
+            }
+            // Its samples are counted already, by who did not answer them.
+            Ok(Err(why @ Unanswered::Missing(_))) => return Err(Failure(StatusCode::BAD_REQUEST, why.to_string())),
+            Ok(Err(why @ Unanswered::Failed(_))) => {
+                return Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()));
+            }
+            Ok(Err(why)) => busy(why.to_string()),
+            Err(_) => busy("the agent stops".into()),
+        },
+    };
+    server.count(&unanswered);
+    Err(unanswered)
 }
 
 /// The request's samples as the inference thread takes them; the id names one sample, or with its place one of several.

@@ -160,7 +160,7 @@ pub fn start(
     let count = |trouble, many: usize| counters.troubles.add_many(trouble, many as u64);
     count(Trouble::SpoolTorn, found.torn as usize);
     count(Trouble::SpoolCorrupt, found.corrupt as usize);
-    count(Trouble::SpoolForeign, found.strange.len());
+    count(Trouble::SpoolForeign, found.foreign);
     if found.torn > 0 {
         tracing::info!(
             "the end of {} segments of the spool was cut off, as a power cut does: the rest is delivered",

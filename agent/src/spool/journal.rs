@@ -77,6 +77,8 @@ pub struct Found {
     pub streams: Vec<Recovered>,
     /// Damaged places between sound records.
     pub corrupt: u32,
+    /// Files that are not the spool's, or that it cannot read.
+    pub foreign: usize,
     /// Files with a torn end: the power went while they were written.
     pub torn: u32,
     /// Files that are not this program's, or of a later version, with a sentence each. They stay where they are.
@@ -154,7 +156,8 @@ impl<F: Files> Journal<F> {
         let mut found = Found::default();
         let mut lines: BTreeMap<Stream, Line> = BTreeMap::new();
         let mut records: BTreeMap<Stream, BTreeMap<u64, Record>> = BTreeMap::new();
-        let (names, strange) = own(files.list().unwrap_or_default());
+        let (names, foreign, strange) = own(files.list().unwrap_or_default());
+        let told = strange.len();
         found.strange = strange;
         // Of two records of one number the later segment's counts.
         for (stream, part, name) in &names {
@@ -206,6 +209,8 @@ impl<F: Files> Journal<F> {
                 Part::New => drop(files.remove(name)),
             }
         }
+        // One sentence for each that only a look inside has shown.
+        found.foreign = foreign + found.strange.len() - told;
         for (stream, line) in &lines {
             let left = records.remove(stream).unwrap_or_default();
             let records: Vec<Record> = left.into_values().filter(|r| r.hi > line.cursor).collect();
@@ -793,7 +798,7 @@ mod tests {
         sink.append("mine.new", b"mine too").expect("kept");
         let before = before + 1;
         let (mut journal, found) = open(sink.clone(), 1);
-        assert_eq!(found.strange.len(), 3, "{:?}", found.strange);
+        assert_eq!((found.strange.len(), found.foreign), (3, 4), "{:?}", found.strange);
         assert!(
             found.strange[0].starts_with("2 files are no part of this spool, mine.new is the first"),
             "{:?}",

@@ -40,9 +40,9 @@ pub(super) enum Part {
 /// What a start takes at most; the rest waits on the disk for a later one.
 const FILES_MAX: usize = 10_000;
 
-/// The spool's own files among these, later segments of a stream after earlier ones, and sentences about the others. Of more than
+/// The spool's own files among these, later segments of a stream after earlier ones, how many others there are, and sentences about them. Of more than
 /// `FILES_MAX` whole streams are left out, whose records would look damaged in part.
-pub(super) fn own(names: Vec<String>) -> (Vec<(Stream, Part, String)>, Vec<String>) {
+pub(super) fn own(names: Vec<String>) -> (Vec<(Stream, Part, String)>, usize, Vec<String>) {
     let (mut own, mut foreign) = (Vec::new(), Vec::new());
     for name in names {
         match parse_name(&name) {
@@ -71,7 +71,7 @@ pub(super) fn own(names: Vec<String>) -> (Vec<(Stream, Part, String)>, Vec<Strin
         ));
         own.truncate(whole);
     }
-    (own, strange)
+    (own, foreign.len(), strange)
 }
 
 fn parse_name(name: &str) -> Option<(Stream, Part)> {
