@@ -464,3 +464,59 @@ pub fn death(fleet: &Name, device: &Name, connection: u64) -> Publish {
 fn device_topic(settings: &Settings, leaf: Leaf) -> String {
     DeviceTopic { fleet: settings.fleet.clone(), device: settings.device.clone(), leaf }.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::Outputs;
+    use crate::slot::Proof;
+    use crate::testing;
+    use driftline_shared::list::List;
+
+    /// When a device sends the window of the first minute, in milliseconds.
+    fn sends_at(device: &str) -> u64 {
+        let name = |text| Name::new(text).expect("a name");
+        let settings = Settings {
+            fleet: name("f"),
+            device: name(device),
+            labels: List::default(),
+            stream: Stream(1),
+            window_samples_max: 1_000,
+            room: Default::default(),
+            spool_commit_ms: 10_000,
+            drain: Default::default(),
+            labels_samples_max: 0,
+            evidence: Default::default(),
+            proof: Proof { trial: 1, commit: 1 },
+        };
+        let profile = testing::profile("v1", 2, 2);
+        let file = SlotFile { active: Some(profile.digest), committed: true, ..SlotFile::default() };
+        let now = |ms| Now { mono: MonoMs(ms), wall: WallMs(ms) };
+        let mut agent = Agent::new(now(0), settings, file, Some(profile));
+        agent.durable(Vec::new());
+        agent.handle(now(0), Input::LinkUp { connection: 1 });
+        let (inputs, outputs) = ([0.5, 0.5], [0.5, 0.5]);
+        let outputs = Outputs::Values(&outputs);
+        let sample = Sample { event_time: WallMs(1), inputs: &inputs, outputs, trial: None, label: None, id: None };
+        agent.handle(now(1), Input::Sample(sample));
+        let sent = (0..80_000).step_by(50).find(|&ms| {
+            agent.handle(now(ms), Input::Tick);
+            while agent.poll_entry().is_some() {}
+            let mut topics = std::iter::from_fn(|| agent.poll_publish()).map(|publish| publish.topic);
+            topics.any(|topic| DeviceTopic::parse(&topic).is_some_and(|topic| topic.leaf == Leaf::Windows))
+        });
+        sent.expect("it is sent")
+    }
+
+    #[test]
+    fn a_fleet_whose_windows_end_together_does_not_send_together() {
+        let at: Vec<u64> = (0..20).map(|device| sends_at(&format!("d-{device:02}"))).collect();
+        let first = *at.iter().min().expect("twenty");
+        assert!(first >= 60_000 && at.iter().all(|&at| at <= first + 10_050), "{at:?}");
+        let mut seconds: Vec<u64> = at.iter().map(|at| at / 1_000).collect();
+        seconds.sort_unstable();
+        seconds.dedup();
+        assert!(seconds.len() >= 6, "spread over ten seconds: {at:?}");
+        assert_eq!(sends_at("d-00"), at[0], "always the same");
+    }
+}
