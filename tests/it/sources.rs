@@ -2,8 +2,8 @@
 //! are tried in a process of their own.
 
 use crate::fleet::{
-    Collector, Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, pump_bundle, root, run,
-    status, wait_for,
+    Process, agent, agent_config, baseline, binary, free_port, mosquitto, must, pump_bundle, root, run, status,
+    wait_for,
 };
 use driftline_agent::inference::Model;
 use driftline_shared::random::Random;
