@@ -5,28 +5,45 @@
 //! made of what the model really saw and said, whatever the application gets.
 
 use crate::bundle::HeapBaseline;
+use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::manifest::{GUARD_MARGIN, Guard};
+use driftline_shared::sketch::Cells;
 
 /// The known range of every input, in the model's order.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Ranges(Vec<(String, f32, f32)>);
+pub struct Ranges(Vec<(String, Range)>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Range {
+    Numbers(f32, f32),
+    Categories(Box<Cells>),
+}
 
 impl Ranges {
     /// The ranges of a baseline's inputs.
     pub fn of(baseline: &HeapBaseline) -> Self {
         let inputs = baseline.features.iter().filter(|f| f.role.is_input());
-        let range = |(name, min, max): (String, f32, f32)| {
-            let margin = (max - min) * GUARD_MARGIN;
-            (name, min - margin, max + margin)
+        let range = |f: &FeatureBaseline| match &f.cells {
+            Cells::Edges(_) => {
+                let margin = (f.max - f.min) * GUARD_MARGIN;
+                Range::Numbers(f.min - margin, f.max + margin)
+            }
+            cells => Range::Categories(Box::new(cells.clone())),
         };
-        Self(inputs.map(|f| range((f.name.to_string(), f.min, f.max))).collect())
+        Self(inputs.map(|f| (f.name.to_string(), range(f))).collect())
     }
 
     /// A word about the first input outside its range; a missing reading is inside.
     pub fn outside(&self, inputs: &[f32]) -> Option<String> {
-        let (value, (name, low, high)) =
-            inputs.iter().zip(&self.0).find(|(value, (_, low, high))| **value < *low || **value > *high)?;
-        Some(format!("{name} is {value}, and the model knows {low} to {high}"))
+        inputs.iter().zip(&self.0).find_map(|(&value, (name, range))| match range {
+            Range::Numbers(low, high) if value < *low || value > *high => {
+                Some(format!("{name} is {value}, and the model knows {low} to {high}"))
+            }
+            Range::Categories(cells) if !value.is_nan() && !cells.knows(value) => {
+                Some(format!("{name} is {value}, a category that the model does not know"))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -84,12 +101,14 @@ impl Answers {
 mod tests {
     use super::*;
     use crate::testing;
+    use driftline_shared::baseline::Role;
+    use driftline_shared::sketch::Categories;
 
     #[test]
     fn answers_outside_the_known_range_are_flagged_or_held() {
         let bundle = testing::bundle("v1", 2, 2, 1.0);
         let ranges = Ranges::of(bundle.baseline());
-        let (name, low, high) = ranges.0[0].clone();
+        let (name, Range::Numbers(low, high)) = ranges.0[0].clone() else { panic!("a number") };
         assert!(low < high);
         let (inside, outside) = ([low, low], [high + 1.0, low]);
         let give = |answers: &mut Answers, guard, inputs: &[f32], values: &[f32]| {
@@ -119,5 +138,19 @@ mod tests {
         assert!(word.unwrap().starts_with(&format!("{name} is ")));
         answers.forget();
         assert_eq!(give(&mut answers, Some(Guard::Hold), &outside, &[0.1, 0.9]).0, [0.1, 0.9]);
+    }
+
+    #[test]
+    fn a_category_that_was_never_seen_is_outside_and_a_rare_one_is_not() {
+        let categories = Categories { own: [1.0, 9.0].into_iter().collect(), others: [5.0].into_iter().collect() };
+        let mut baseline = testing::bundle("v1", 2, 2, 1.0).baseline().clone();
+        baseline.features[0] = testing::feature("mode", Role::Input(0), Cells::Values(categories));
+        let ranges = Ranges::of(&baseline);
+        for known in [1.0, 5.0, 9.0, f32::NAN] {
+            assert_eq!(ranges.outside(&[known]), None, "{known}");
+        }
+        let word = ranges.outside(&[4.0]).expect("between the others");
+        assert_eq!(word, "mode is 4, a category that the model does not know");
+        assert!(ranges.outside(&[f32::INFINITY]).is_some());
     }
 }

@@ -9,7 +9,7 @@ use driftline_shared::joint::Joint;
 use driftline_shared::list::{List, Text};
 use driftline_shared::manifest::Task;
 use driftline_shared::performance::entropy;
-use driftline_shared::sketch::{CELLS_MAX, Cells, Grid, Moments, Sketch};
+use driftline_shared::sketch::{CELLS_MAX, Categories, Cells, Grid, KNOWN_MAX, Moments, OWN_MAX, Sketch};
 use driftline_shared::window::FEATURES_MAX;
 
 mod autoregression;
@@ -22,6 +22,8 @@ pub mod variation;
 pub const ROWS_MIN: usize = 20;
 /// Below this many rows, alarms need a visibly larger change.
 const ROWS_FEW: usize = 1_000;
+/// A column with no more different whole numbers may hold categories.
+const CODES_MAX: usize = 10;
 /// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
 const AUTOCORRELATION_HIGH: f64 = 0.3;
 /// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
@@ -51,6 +53,8 @@ pub struct Table<'a> {
     pub times: &'a [u64],
     /// Which device each row came from, numbered from 0; empty when the table does not say.
     pub devices: &'a [u32],
+    /// Inputs whose numbers stand for categories.
+    pub categorical: &'a [String],
 }
 
 /// What the user may choose.
@@ -110,7 +114,8 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
     if rows < ROWS_MIN {
         return Err(CannotBuild::TooFewRows { rows });
     }
-    let joint = joint::fit(table.inputs, table.names.len());
+    let categorical = |i: usize| table.names.get(i).is_some_and(|name| table.categorical.contains(name));
+    let joint = joint::fit(table.inputs, table.names.len(), |i| !categorical(i));
     let watched = watched(table, joint.as_ref())?;
     if watched.len() > FEATURES_MAX {
         return Err(CannotBuild::TooManyFeatures { features: watched.len() });
@@ -118,8 +123,12 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
     let order = variation::Order::new(rows, table.times, table.devices);
     let mut features = Vec::with_capacity(watched.len());
     let mut slow = Vec::new();
+    let mut codes = Vec::new();
     let mut notes = Vec::new();
     for Watched { name, unit, role, cells, values } in watched {
+        if role.is_input() && cells.is_none() && are_codes(&values) {
+            codes.push(name);
+        }
         let mut feature = describe(name, unit, role, cells, &values, options.tolerance);
         if let Some(why) = &feature.unwatched {
             notes.push(format!("{} {why}: it will not be watched.", feature.name));
@@ -139,9 +148,13 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
             if slow.len() > 1 { format!(" (and {} other readings)", slow.len() - 1) } else { String::new() },
         ));
     }
+    if !codes.is_empty() {
+        let codes = codes.join(",");
+        notes.push(format!("A few whole numbers are all that occurs in {codes}: if they stand for categories, say --categorical {codes}."));
+    }
     if joint.is_none() && table.names.len() >= 2 {
         notes.push(format!(
-            "How readings go together will not be watched: that takes two that vary, {} rows for each that does, and no more than {} of them.",
+            "How readings go together will not be watched: that takes two numbers that vary, {} rows for each that does, and no more than {} of them.",
             joint::ROWS_PER_INPUT,
             driftline_shared::joint::WEIGHTS_MAX,
         ));
@@ -188,9 +201,10 @@ fn watched<'a>(table: &Table<'a>, joint: Option<&Joint>) -> Result<Vec<Watched<'
         if Text::<64>::whole(name).is_none() {
             return Err(CannotBuild::LongName { name: name.clone() });
         }
-        let values = table.inputs.iter().map(|row| row.get(i).copied().unwrap_or(f32::NAN)).collect();
+        let values: Vec<f32> = table.inputs.iter().map(|row| row.get(i).copied().unwrap_or(f32::NAN)).collect();
         let unit = table.units.get(i).map_or("", String::as_str);
-        all.push(Watched { name, unit, role: Role::Input(i as u16), cells: None, values });
+        let cells = table.categorical.contains(name).then(|| Cells::Values(categories(&values)));
+        all.push(Watched { name, unit, role: Role::Input(i as u16), cells, values });
     }
     if let Some(joint) = joint {
         let name = [JOINT_NAME, JOINT_NAME_ELSE].into_iter().find(|name| table.names.iter().all(|n| n != name));
@@ -200,14 +214,18 @@ fn watched<'a>(table: &Table<'a>, joint: Option<&Joint>) -> Result<Vec<Watched<'
     match table.task {
         Task::Classification(classes) => {
             let best = |row: &Vec<f32>| row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
-            // Past the cells of a sketch, classes beyond fall in "never seen" and would only be watched as one.
-            let known = classes.len().min(CELLS_MAX - 1) as u8;
             let class = |row| best(row).map_or(f32::NAN, |(i, _)| i as f32);
             let score = |row| best(row).map_or(f32::NAN, |(_, score)| score);
-            let cells = Some(Cells::Categories(known));
-            let (classes, scores) =
-                (table.outputs.iter().map(class).collect(), table.outputs.iter().map(score).collect());
-            all.push(Watched { name: "predicted_class", unit: "", role: Role::PredictedClass, cells, values: classes });
+            let answers: Vec<f32> = table.outputs.iter().map(class).collect();
+            let scores = table.outputs.iter().map(score).collect();
+            // Of more classes than a sketch has cells, the rarer ones are watched as one.
+            let cells = Some(if classes.len() < CELLS_MAX {
+                Cells::Categories(classes.len() as u8)
+            } else {
+                let every = (0..classes.len()).map(|class| class as f32);
+                Cells::Values(categories(&answers.iter().copied().chain(every).collect::<Vec<f32>>()))
+            });
+            all.push(Watched { name: "predicted_class", unit: "", role: Role::PredictedClass, cells, values: answers });
             all.push(Watched { name: "confidence", unit: "", role: Role::Confidence, cells: None, values: scores });
             let values = table.outputs.iter().map(|row| entropy(row).unwrap_or(f32::NAN)).collect();
             all.push(Watched { name: "entropy", unit: "", role: Role::Entropy, cells: None, values });
@@ -240,9 +258,11 @@ fn describe(
     let grid = Grid::new(&cells);
     sketch.add_all(&grid, values);
     let constant = sorted.first() == sorted.last();
+    let distinct = sorted.chunk_by(|a, b| a == b).count();
     let unwatched = match () {
         () if sorted.is_empty() => Some("has no values in your table"),
         () if sorted.len() < ROWS_MIN => Some("has fewer than 20 values in your table"),
+        () if categorical && distinct > KNOWN_MAX => Some("has more than 256 categories in your table"),
         () if constant && !categorical => Some("never changes in your table"),
         () => None,
     };
@@ -271,6 +291,33 @@ fn describe(
         tolerance,
         unwatched: unwatched.map(Text::cut),
     }
+}
+
+/// Whether a few whole numbers are all there is, more of them than a switch has.
+fn are_codes(values: &[f32]) -> bool {
+    let mut seen = Vec::new();
+    for value in values.iter().filter(|v| v.is_finite()) {
+        if !seen.contains(value) {
+            seen.push(*value);
+        }
+        if value.fract() != 0.0 || seen.len() > CODES_MAX {
+            return false;
+        }
+    }
+    seen.len() > 2
+}
+
+/// The categories among values: the most frequent ones in ascending order, and the rest as far as there is room.
+fn categories(values: &[f32]) -> Categories {
+    let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let mut found: Vec<(usize, f32)> = sorted.chunk_by(|a, b| a == b).map(|same| (same.len(), same[0])).collect();
+    found.sort_by_key(|&(rows, _)| std::cmp::Reverse(rows));
+    let (own, others) = found.split_at(found.len().min(OWN_MAX));
+    let mut own: Vec<f32> = own.iter().map(|&(_, value)| value).collect();
+    own.sort_by(f32::total_cmp);
+    let others = others.iter().take(KNOWN_MAX - OWN_MAX).map(|&(_, value)| value);
+    Categories { own: own.into_iter().collect(), others: others.collect() }
 }
 
 /// The sum of the values in each cell.
@@ -310,6 +357,7 @@ mod tests {
             task: &Task::Classification(["a", "b"].map(|c| Text::whole(c).expect("fits")).into_iter().collect()),
             times: &[],
             devices: &[],
+            categorical: &[],
         };
         build(&table, Options { window_samples: 60, independent_rows: false, tolerance: 0.1 }).expect("enough rows")
     }
@@ -350,6 +398,43 @@ mod tests {
     }
 
     #[test]
+    fn categories_have_cells_and_the_rare_ones_share_one() {
+        // 0 to 29, the higher the rarer; and a number beside them.
+        let inputs: Vec<Vec<f32>> = (0..9_000).map(|i| vec![(even(i).powi(2) * 30.0).floor(), even(i * 7)]).collect();
+        let names = ["mode".to_owned(), "x".to_owned()];
+        let table = Table {
+            names: &names,
+            units: &[],
+            inputs: &inputs,
+            outputs: &[],
+            task: &Task::Regression(0),
+            times: &[],
+            devices: &[],
+            categorical: &names[..1],
+        };
+        let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
+        let built = build(&table, options).expect("enough rows");
+        let mode = &built.baseline.features[0];
+        assert_eq!((mode.cells.len(), mode.counts.len(), mode.unwatched.as_ref()), (24, 24, None));
+        assert!(mode.counts[0] > mode.counts[21] && mode.counts[22] > 0, "{:?}", mode.counts);
+        assert_eq!(mode.counts[23], 0, "every category of the table is known");
+        assert!(mode.cells.knows(29.0) && !mode.cells.knows(30.0));
+        assert_eq!(built.baseline.joint, None, "a category is no number that goes together with others");
+
+        let ids: Vec<Vec<f32>> = (0..9_000).map(|i| vec![i as f32, even(i)]).collect();
+        let built = build(&Table { inputs: &ids, ..table }, options).expect("enough rows");
+        assert!(built.notes.iter().any(|n| n.starts_with("mode has more than 256 categories")), "{:?}", built.notes);
+    }
+
+    #[test]
+    fn a_few_whole_numbers_may_be_categories() {
+        let notes = built(&rows(100, |i| (i % 3) as f32)).notes;
+        assert!(notes.iter().any(|n| n.ends_with("say --categorical x.")), "{notes:?}");
+        let notes = built(&rows(100, |i| (i % 2) as f32)).notes;
+        assert!(!notes.iter().any(|n| n.contains("--categorical")), "{notes:?}");
+    }
+
+    #[test]
     fn blocks_in_the_table_are_noticed() {
         let built = built(&rows(2_000, |i| even(i) + (i / 200) as f32));
         assert!(built.baseline.features[0].phi.location > 10.0);
@@ -380,6 +465,7 @@ mod tests {
             task: &Task::Regression(1),
             times: &[],
             devices: &[],
+            categorical: &[],
         };
         let options = Options { window_samples: 60, independent_rows: false, tolerance: 0.1 };
         assert_eq!(build(&table, options), Err(CannotBuild::TooFewRows { rows: 19 }));

@@ -7,7 +7,7 @@
 use crate::release::Release;
 use driftline_shared::drift::detector::Latch;
 use driftline_shared::drift::scores::Family;
-use driftline_shared::sketch::{Cells, Sketch};
+use driftline_shared::sketch::{Category, Cells, Sketch};
 use driftline_shared::units::{Name, ReleaseId, WallMs};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,13 +51,13 @@ pub enum Change {
     Missing,
     /// Values never seen in training.
     Unseen,
-    /// More of this category.
+    /// More in this cell of categories.
     MoreOf(u8),
 }
 
 impl Change {
-    /// What an alarm on a feature with so many cells is called.
-    pub fn of(latch: &Latch, cells: usize) -> Self {
+    /// What an alarm on a feature with these cells is called.
+    pub fn of(latch: &Latch, cells: &Cells) -> Self {
         match (latch.alarm.family, latch.alarm.sign > 0.0) {
             // How badly inputs go together went up, as their residual does.
             (Family::Location, true) | (Family::Embedding(_), _) => Self::Up,
@@ -67,8 +67,10 @@ impl Change {
             (Family::Top, _) => Self::HighTail,
             (Family::Bottom, _) => Self::LowTail,
             (Family::Missing, _) => Self::Missing,
-            (Family::Category(k), _) if usize::from(k) + 1 == cells => Self::Unseen,
-            (Family::Category(k), _) => Self::MoreOf(k),
+            (Family::Category(k), _) => match cells.category(usize::from(k)) {
+                Some(Category::NeverSeen) => Self::Unseen,
+                _ => Self::MoreOf(k),
+            },
         }
     }
 }
@@ -96,7 +98,7 @@ impl Evidence {
     }
 
     fn change(&self) -> Change {
-        Change::of(&self.latch, self.release.baseline.features[self.feature].cells.len())
+        Change::of(&self.latch, &self.release.baseline.features[self.feature].cells)
     }
 
     fn onset(&self) -> WallMs {

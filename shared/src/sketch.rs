@@ -7,7 +7,7 @@
 
 mod cells;
 
-pub use cells::{Cells, Grid};
+pub use cells::{Categories, Category, Cells, Grid, KNOWN_MAX, OWN_MAX};
 
 /// Most cells of one sketch. 22 are used for numbers (20 inner, and one of 1 % at either end).
 pub const CELLS_MAX: usize = 24;

@@ -126,10 +126,15 @@ test("the incident is resolved, and the fleet looks normal again", { timeout: 3 
   await page.getByRole("link", { name: "INC-1" }).click();
   await page.locator(".over").getByText("Resolved").waitFor({ timeout: 2 * MINUTE });
   await page.getByText("The readings are back to what the model in use was trained on.").waitFor();
-  const accuracy = await page.locator("section", { hasText: "How often the model was right" }).innerText();
+  const panel = page.locator("section", { hasText: "How often the model was right" });
+  const accuracy = await panel.innerText();
   const share = (label) => Number(accuracy.match(new RegExp(`${label}\\s+(\\d+)%`))?.[1]);
   const [was, since, now] = [share("pump v1, before the change"), share("pump v1, since the change"), share("pump v2")];
   assert.ok(since < was - 20 && now > since + 20, `accuracy ${was}% → ${since}% → ${now}%`);
+  await panel.getByText("Show the numbers as a table").click();
+  const figures = await panel.locator("table").innerText();
+  assert.match(figures, /precision\s+recall\s+F1/, figures);
+  assert.match(figures, /pump v2 \([^)]*\)\s+\d+%\s+0\.\d\d/, figures);
   await page.getByRole("link", { name: "Overview" }).click();
   await heading("Everything looks normal.");
   await page.getByLabel("Normal: 20").waitFor({ timeout: MINUTE });

@@ -5,6 +5,7 @@
 mod allocations;
 mod bad_input;
 mod budgets;
+mod categories;
 mod compare;
 mod conformance;
 mod corpus;

@@ -37,6 +37,7 @@ pub fn baseline_of(table: &[Vec<f32>]) -> Vec<FeatureBaseline> {
         task: &Task::Regression(0),
         times: &[],
         devices: &[],
+        categorical: &[],
     };
     let options = Options { window_samples: 60, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     let features = build(&table, options).expect("a sound table").baseline.features;

@@ -35,6 +35,7 @@ pub fn bundle(release: &str, fault: bool, window_ms: u32, onnx: &[u8]) -> Bundle
         task: &task,
         times: &[],
         devices: &devices,
+        categorical: &[],
     };
     let window_samples = window_ms / 100;
     let options = Options { window_samples, independent_rows: false, tolerance: TOLERANCE_DEFAULT };

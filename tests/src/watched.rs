@@ -39,7 +39,16 @@ pub fn agent(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> Agent {
     let names: Vec<String> = (0..inputs[0].len()).map(|i| format!("c{i}")).collect();
     let classes = (0..outputs[0].len()).map(|i| Text::cut(&i.to_string())).collect();
     let (task, units) = (Task::Classification(classes), vec![String::new(); names.len()]);
-    let table = Table { names: &names, units: &units, inputs, outputs, task: &task, times: &[], devices: &[] };
+    let table = Table {
+        names: &names,
+        units: &units,
+        inputs,
+        outputs,
+        task: &task,
+        times: &[],
+        devices: &[],
+        categorical: &[],
+    };
     let options = Options { window_samples: 60, independent_rows: true, tolerance: 0.1 };
     let built = build(&table, options).expect("a baseline");
     let schema = Schema { format: FORMAT, task, label: None, window_ms: 60_000, guard: None, sampled: None };
@@ -57,6 +66,8 @@ fn now(ms: u64) -> Now {
 /// The sample of this millisecond.
 pub fn sample(agent: &mut Agent, ms: u64, inputs: &[f32], outputs: Outputs<'_>) {
     let at = now(ms);
-    agent
-        .handle(at, Input::Sample(Sample { event_time: at.wall, inputs, outputs, trial: None, label: None, id: None }));
+    agent.handle(
+        at,
+        Input::Sample(Sample { event_time: at.wall, inputs, outputs, trial: None, label: None, id: None }),
+    );
 }

@@ -134,6 +134,10 @@ export function Panel(props: { title: string; caption?: string; children: Compon
 /** How often models are right, and whether that was measured or estimated; an estimate is drawn hollow, with its interval. */
 export function AccuracyPanel({ accuracy }: { accuracy: Accuracy }) {
   const wide = (share: number) => `${100 * share}%`;
+  const names = [...new Set(accuracy.items.flatMap((item) => item.more.map((figure) => figure.label)))];
+  const detailed = accuracy.items.filter((item) => item.more.length > 0);
+  const figure = (item: Accuracy["items"][number], name: string) => item.more.find((f) => f.label === name)?.text ?? "–";
+  const rows = detailed.map((item) => [`${item.label} (${item.text})`, percent(item.share), ...names.map((n) => figure(item, n))]);
   return (
     <Panel title={accuracy.title} caption={accuracy.caption}>
       <ol class="bars accuracy">
@@ -154,6 +158,7 @@ export function AccuracyPanel({ accuracy }: { accuracy: Accuracy }) {
           </li>
         ))}
       </ol>
+      {rows.length > 0 && <Numbers head={[words().model, words().right, ...names]} rows={rows} />}
     </Panel>
   );
 }

@@ -98,9 +98,8 @@ export interface Shift {
 
 export interface Ranges {
   title: string;
-  expected: number;
   caption: string;
-  bars: { label: string; share: number; hot: boolean }[];
+  bars: { label: string; share: number; before: number; hot: boolean }[];
 }
 
 export interface Ranked {
@@ -121,6 +120,7 @@ export interface Accuracy {
     share: number;
     low: number | null;
     high: number | null;
+    more: { label: string; text: string }[];
   }[];
 }
 

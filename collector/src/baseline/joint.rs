@@ -10,12 +10,13 @@ pub const ROWS_PER_INPUT: usize = 10;
 /// Rows that they are taken from at most, evenly spread over the table.
 const ROWS_MAX: usize = 20_000;
 
-/// The components of a table, or `None` where it has fewer than two inputs that vary, or too few rows.
-pub fn fit(inputs: &[Vec<f32>], width: usize) -> Option<Joint> {
+/// The components of a table, or `None` where it has fewer than two inputs that vary, or too few rows. Only inputs that are a `number`
+/// are looked at.
+pub fn fit(inputs: &[Vec<f32>], width: usize, number: impl Fn(usize) -> bool) -> Option<Joint> {
     let step = inputs.len().div_ceil(ROWS_MAX).max(1);
     let rows: Vec<&Vec<f32>> = inputs.iter().step_by(step).collect();
     let (means, sds): (Vec<f64>, Vec<f64>) = (0..width).map(|i| moments(&rows, i)).unzip();
-    let varying: Vec<usize> = (0..width).filter(|&i| sds[i] > 0.0 && sds[i].is_finite()).collect();
+    let varying: Vec<usize> = (0..width).filter(|&i| number(i) && sds[i] > 0.0 && sds[i].is_finite()).collect();
     if varying.len() < 2 || rows.len() < ROWS_PER_INPUT * varying.len() || varying.len() > WEIGHTS_MAX {
         return None;
     }
@@ -73,12 +74,12 @@ mod tests {
                 })
                 .collect()
         };
-        let joint = fit(&table(0.9), 4).expect("three inputs that vary");
+        let joint = fit(&table(0.9), 4, |_| true).expect("three inputs that vary");
         let mean =
             |rows: &[Vec<f32>]| rows.iter().map(|r| f64::from(joint.residual(r))).sum::<f64>() / rows.len() as f64;
         let (before, after) = (mean(&table(0.9)), mean(&table(-0.9)));
         assert!(after > before + 0.5, "{before} and {after}");
         assert_eq!(joint.scales[3], 0.0, "a constant is not looked at");
-        assert_eq!(fit(&table(0.5)[..10], 4), None, "too few rows");
+        assert_eq!(fit(&table(0.5)[..10], 4, |_| true), None, "too few rows");
     }
 }

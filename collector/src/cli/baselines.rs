@@ -78,6 +78,9 @@ pub struct Args {
     /// Input columns in the model's order [default: from the metadata, else all columns that are not excluded]
     #[arg(long, value_delimiter = ',')]
     features: Vec<String>,
+    /// Input columns whose numbers stand for categories [default: from the metadata, else none]
+    #[arg(long, value_delimiter = ',')]
+    categorical: Vec<String>,
     /// Columns that are no inputs
     #[arg(long, value_delimiter = ',')]
     exclude: Vec<String>,
@@ -165,6 +168,8 @@ pub struct Recipe {
     pub names: Vec<String>,
     /// Units by column.
     pub units: BTreeMap<String, String>,
+    /// Columns whose numbers stand for categories.
+    pub categorical: Vec<String>,
     /// Column with the true class.
     pub label: Option<String>,
     /// Class names, when they are given rather than the model's own.
@@ -212,6 +217,10 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
     }
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
     units.extend(recipe.units);
+    let mut categorical = recipe.categorical;
+    if categorical.is_empty() {
+        categorical = json(&meta, "driftline.categorical")?.unwrap_or_default();
+    }
     // What the model takes, and what is watched of it.
     let projection = recipe.embedding.as_deref().map(|tensor| sampled::project(tensor, &embeddings)).transpose()?;
     let (names, watched) = match &recipe.sampled {
@@ -239,7 +248,11 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         task: &task,
         times: &rows.times,
         devices: &rows.devices,
+        categorical: &categorical,
     };
+    if let Some(unknown) = categorical.iter().find(|name| !names.contains(name)) {
+        bail!("{unknown} cannot be categorical: the readings are {}", names.join(", "));
+    }
     let mut built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
     built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
@@ -357,6 +370,7 @@ fn recipe(args: &Args, meta: &BTreeMap<String, String>, truth: Truth) -> Result<
         release: Name::new(&release).with_context(|| format!("`{release}` cannot name a release"))?,
         names: Vec::new(),
         units: args.units.iter().cloned().collect(),
+        categorical: args.categorical.clone(),
         label: None,
         classes: args.classes.clone(),
         window_ms: args.window,

@@ -159,6 +159,7 @@ fn release(random: &mut Random) -> Release {
         task: &task,
         times: &times,
         devices: &ids,
+        categorical: &[],
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance: TOLERANCE_DEFAULT };
     let built = build(&table, options).expect("a sound table");

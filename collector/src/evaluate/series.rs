@@ -205,6 +205,7 @@ pub fn baseline_of(rows: &[Vec<f32>]) -> Baseline {
         task: &task,
         times: &[],
         devices: &[],
+        categorical: &[],
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance: TOLERANCE };
     build(&table, options).expect("a table of numbers").baseline
@@ -221,6 +222,7 @@ pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -
         task: &Task::Regression(0),
         times,
         devices,
+        categorical: &[],
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
     build(&table, options).expect("a table of numbers").baseline.features.remove(0)
@@ -240,6 +242,7 @@ fn class_feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64)
         task: &Task::Classification(classes),
         times,
         devices,
+        categorical: &[],
     };
     let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
     let features = build(&table, options).expect("a table of classes").baseline.features;

@@ -160,12 +160,12 @@ impl Shift<'_> {
                     (_, None) => format!("> {}", edge(first - 1)),
                 };
                 let (share, was) = (is / now_total, was / total);
-                json!({ "label": number::with_unit(&label, unit), "share": share, "hot": share > 2.0 * was })
+                let label = number::with_unit(&label, unit);
+                json!({ "label": label, "share": share, "before": expected, "hot": share > 2.0 * was })
             })
             .collect();
         json!({
             "title": view.say("ranges-title", &[("expected", &number::percent(expected))]),
-            "expected": expected,
             "caption": view.say("ranges-caption", &[]),
             "bars": bars,
         })
@@ -189,6 +189,28 @@ fn distance(feature: &FeatureBaseline, counts: &[u32]) -> Option<f64> {
 }
 
 impl View<'_> {
+    /// Shares per category, where the reading that names the incident has categories.
+    pub(super) fn shares(&self, incident: &Incident) -> Option<Value> {
+        let release = self.began_on(incident)?;
+        let feature = &release.baseline.features[release.feature(&incident.primary)?];
+        let now = incident.main().now.as_ref()?;
+        let sum = |counts: &[u32]| counts.iter().map(|&c| f64::from(c)).sum::<f64>().max(1.0);
+        if matches!(feature.cells, Cells::Edges(_)) || now.counts.len() != feature.cells.len() {
+            return None;
+        }
+        let (before, after) = (sum(&feature.counts), sum(&now.counts));
+        let bars = feature.counts.iter().zip(&now.counts).zip(0u8..).filter(|((was, is), _)| **was > 0 || **is > 0);
+        let bars: Vec<Value> = bars
+            .map(|((&was, &is), k)| {
+                let (was, is) = (f64::from(was) / before, f64::from(is) / after);
+                let label = self.category(Some(release), &incident.primary, k);
+                json!({ "label": label, "share": is, "before": was, "hot": is > 2.0 * was })
+            })
+            .collect();
+        let (title, caption) = (self.say("shares-title", &[]), self.say("shares-caption", &[]));
+        Some(json!({ "title": title, "caption": caption, "bars": bars }))
+    }
+
     /// A feature's current distance from training, over all devices in the newest closed slots of a release.
     pub(super) fn distance_now(&self, release: &Release, feature: usize, group: &Group) -> Option<f64> {
         let slots: Vec<_> = self.core.history.slots(release.id, group).collect();

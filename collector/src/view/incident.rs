@@ -7,6 +7,7 @@ use crate::incident::{Activity, Change, Incident, Moved, Scope, State};
 use crate::release::Release;
 use driftline_shared::baseline::Role;
 use driftline_shared::manifest::Task;
+use driftline_shared::sketch::Category;
 use driftline_shared::units::Name;
 use serde_json::{Value, json};
 
@@ -27,13 +28,18 @@ impl<'a> View<'a> {
         self.release(incident.release)
     }
 
-    /// What the model calls a class.
-    fn category(&self, release: Option<&Release>, k: u8) -> String {
-        match release.map(|r| &r.schema.task) {
-            Some(Task::Classification(classes)) => {
-                classes.get(usize::from(k)).map_or_else(|| k.to_string(), ToString::to_string)
+    /// What a cell of categories is called: a class by its name, an input's category by its number.
+    pub(super) fn category(&self, release: Option<&Release>, reading: &str, k: u8) -> String {
+        let known = release.and_then(|r| Some((r, &r.baseline.features[r.feature(reading)?])));
+        let Some((release, feature)) = known else { return k.to_string() };
+        match (feature.cells.category(usize::from(k)), &release.schema.task) {
+            (Some(Category::One(class)), Task::Classification(classes)) if !feature.role.is_input() => {
+                classes.get(class as usize).map_or_else(|| class.to_string(), ToString::to_string)
             }
-            _ => k.to_string(),
+            (Some(Category::One(value)), _) => value.to_string(),
+            (Some(Category::Others), _) => self.say("category-others", &[]),
+            (Some(Category::NeverSeen), _) => self.say("category-never-seen", &[]),
+            (None, _) => k.to_string(),
         }
     }
 
@@ -58,7 +64,10 @@ impl<'a> View<'a> {
             Change::LowTail => self.say("low-tail", &reading),
             Change::Missing => self.say("missing", &reading),
             Change::Unseen => self.say("unseen", &reading),
-            Change::MoreOf(k) => self.say("more-of", &[("reading", name), ("category", &self.category(release, k))]),
+            Change::MoreOf(k) => {
+                let id = if moved.input { "more-of-input" } else { "more-of" };
+                self.say(id, &[("reading", name), ("category", &self.category(release, name, k))])
+            }
         }
     }
 
@@ -117,6 +126,7 @@ impl<'a> View<'a> {
     pub(super) fn incident(&self, incident: &Incident) -> Value {
         let release = self.began_on(incident);
         let shift = release.and_then(|r| shift_of(r, incident, &incident.primary));
+        let shares = shift.as_ref().map(|s| s.ranges(self)).or_else(|| self.shares(incident));
         let fact = |code: &str, text: String| json!({ "code": code, "label": self.say(&format!("fact-{code}"), &[]), "text": text });
         let subtitle = match (incident.state, incident.main().input) {
             (State::Resolved, _) => "subtitle-resolved",
@@ -142,8 +152,8 @@ impl<'a> View<'a> {
             "causes": self.causes_value(incident),
             "actions": self.actions(incident),
             "shift": shift.as_ref().map(|s| s.picture(self, incident.main().onset)),
-            "shift_missing": shift.is_none().then(|| self.say("shift-missing", &[])),
-            "ranges": shift.as_ref().map(|s| s.ranges(self)),
+            "shift_missing": shares.is_none().then(|| self.say("shift-missing", &[])),
+            "ranges": shares,
             "timeline": self.timeline(&incident.model, &incident.primary, cohorts.as_deref()),
             "ranked": self.ranked(incident),
             "accuracy": self.accuracy(incident),
@@ -198,11 +208,12 @@ impl<'a> View<'a> {
             (Change::MoreOf(k), _) => {
                 let k_cell = usize::from(k);
                 let (share, was) = (number::percent(share(k_cell)), number::percent(was(k_cell)));
-                self.say("what-category", &[("category", &self.category(release, k)), ("share", &share), ("was", &was)])
+                let id = if main.input { "what-category-input" } else { "what-category" };
+                let category = self.category(release, name, k);
+                self.say(id, &[("reading", name), ("category", &category), ("share", &share), ("was", &was)])
             }
             (Change::Unseen, _) => {
-                let (share, was) = (number::percent(share(last)), number::percent(was(last)));
-                self.say("what-category", &[("category", "?"), ("share", &share), ("was", &was)])
+                self.say("what-unseen", &[("reading", name), ("share", &number::percent(share(last)))])
             }
             _ => self.what(incident, name, main),
         };
@@ -288,12 +299,7 @@ impl<'a> View<'a> {
             return self.say("sure-few-rows", &[("rows", &number::count(u64::from(rows)))]);
         }
         let per_month = self.core.settings.budget.by_chance_per_month(main.log_evidence, main.threshold);
-        let id = match per_month {
-            p if p < 1.0 / 120.0 => "sure-very",
-            p if p < 1.0 / 12.0 => "sure-yes",
-            p if p < 1.0 => "sure-probably",
-            _ => "sure-not-yet",
-        };
+        let id = sure(per_month);
         let readings =
             main.now.as_ref().map_or(0, |f| f.counts.iter().map(|&c| u64::from(c)).sum::<u64>() + u64::from(f.gone));
         self.say(id, &[("readings", &number::count(readings))])
@@ -346,6 +352,17 @@ impl<'a> View<'a> {
     }
 }
 
+/// How sure it is that something changed, from how often a month chance alone would look like it: less than once in ten years, in a
+/// year, in a month.
+fn sure(by_chance_per_month: f64) -> &'static str {
+    match by_chance_per_month {
+        p if p < 1.0 / 120.0 => "sure-very",
+        p if p < 1.0 / 12.0 => "sure-yes",
+        p if p < 1.0 => "sure-probably",
+        _ => "sure-not-yet",
+    }
+}
+
 /// The outermost cells that together hold about a tenth of the baseline.
 fn outer_tenth(counts: &[u32], top: bool) -> Vec<usize> {
     let total: f64 = counts.iter().map(|&c| f64::from(c)).sum::<f64>().max(1.0);
@@ -360,4 +377,32 @@ fn outer_tenth(counts: &[u32], top: bool) -> Vec<usize> {
         cells.push(cell);
     }
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::budget::Budget;
+
+    #[test]
+    fn how_sure_it_is_follows_from_the_evidence() {
+        let budget = Budget::default();
+        let threshold = budget.threshold(2_000, 60_000);
+        // Evidence of so many times the threshold comes by chance so many times less often than once a month.
+        let of = |times: f64| sure(budget.by_chance_per_month((threshold * times).ln(), threshold));
+        let words = [0.5, 0.99, 1.01, 11.9, 12.1, 119.0, 121.0].map(of);
+        let (not_yet, probably, yes, very) = ("sure-not-yet", "sure-probably", "sure-yes", "sure-very");
+        assert_eq!(words, [not_yet, not_yet, probably, probably, yes, yes, very]);
+        // Who tolerates more false alarms is less sure of an alarm that just passed the threshold.
+        let generous = Budget { false_alarms_per_month: 30.0 };
+        let threshold = generous.threshold(2_000, 60_000);
+        assert_eq!(sure(generous.by_chance_per_month((threshold * 2.0).ln(), threshold)), not_yet);
+    }
+
+    #[test]
+    fn the_outer_tenth_is_made_of_whole_cells() {
+        assert_eq!(outer_tenth(&[5, 5, 30, 30, 20, 10], false), [0, 1]);
+        assert_eq!(outer_tenth(&[5, 5, 30, 30, 20, 10], true), [5]);
+        assert_eq!(outer_tenth(&[50, 50], true), [1], "one cell at least");
+    }
 }

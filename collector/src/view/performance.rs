@@ -75,15 +75,32 @@ impl View<'_> {
             return Some(json!({
                 "label": label, "kind": "measured", "text": text, "labelled": labelled, "correct": correct,
                 "share": correct as f64 / labelled as f64, "low": null, "high": null,
+                "more": self.more_figures(realised(&known.performance).as_ref(), false),
             }));
         }
-        let accuracy = self.estimate_of(release, known)?.accuracy;
+        let estimated = self.estimate_of(release, known)?;
+        let accuracy = estimated.accuracy;
         let (low, high) = (number::percent(accuracy.low()), number::percent(accuracy.high()));
         let text = self.say("accuracy-estimated", &[("low", &low), ("high", &high)]);
         Some(json!({
             "label": label, "kind": "estimated", "text": text, "labelled": 0, "correct": 0,
             "share": accuracy.value, "low": accuracy.low(), "high": accuracy.high(),
+            "more": self.more_figures(Some(&estimated), true),
         }))
+    }
+
+    /// Precision, recall, F1 and AUROC as far as they are known, for those who ask for them; with intervals where they are estimates.
+    fn more_figures(&self, of: Option<&Estimate>, estimated: bool) -> Vec<Value> {
+        let Some(e) = of else { return Vec::new() };
+        let figures = [("precision", e.precision), ("recall", e.recall), ("f1", e.f1), ("auroc", e.auroc)];
+        let known = figures.into_iter().filter_map(|(id, figure)| Some((id, figure?)));
+        known
+            .map(|(id, figure)| {
+                let [value, low, high] = [figure.value, figure.low(), figure.high()].map(|v| format!("{v:.2}"));
+                let text = if estimated { format!("{value} ({low} – {high})") } else { value };
+                json!({ "label": self.say(&format!("figure-{id}"), &[]), "text": text })
+            })
+            .collect()
     }
 
     /// Why a release's performance cannot be estimated.

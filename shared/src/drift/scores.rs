@@ -33,7 +33,7 @@ pub enum Family {
     Missing,
     /// Readings repeat the one before: the sensor is stuck.
     Repeats,
-    /// The share of this category changed; the last one is "never seen in training".
+    /// The share of this cell of categories changed.
     Category(u8),
     /// Inputs lie together in another way: this coordinate of their [embedding](crate::embedding) moved.
     Embedding(u8),
@@ -160,7 +160,7 @@ impl Scores {
         let cells = feature.counts.len();
         let mut table = Self {
             cells,
-            categorical: matches!(feature.cells, Cells::Categories(_)),
+            categorical: !matches!(feature.cells, Cells::Edges(_)),
             p: [0.0; CELLS_MAX],
             location: [0.0; CELLS_MAX],
             scale: [0.0; CELLS_MAX],

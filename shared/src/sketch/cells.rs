@@ -4,14 +4,50 @@ use super::{CELLS_MAX, EDGES_MAX, POSITION_MAX, POSITIONS};
 use crate::list::List;
 use serde::{Deserialize, Serialize};
 
+/// Most categories with a cell of their own: two more cells count the rarer ones and those never seen.
+pub const OWN_MAX: usize = CELLS_MAX - 2;
+/// Most categories that are told from those never seen.
+pub const KNOWN_MAX: usize = 256;
+
 /// How a value finds its cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "without an allocator there is no box; one per watched feature")]
 pub enum Cells {
     /// Ascending edges; cell `k` holds `(edge[k-1], edge[k]]`.
     Edges(List<f32, EDGES_MAX>),
     /// Whole numbers `0..n` are cells of their own; one more cell counts everything else ("never seen").
     Categories(u8),
+    /// These numbers are categories.
+    Values(Categories),
+}
+
+/// Numbers that stand for categories. Each of `own` has a cell; then comes one for the others and one for values never seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Categories {
+    /// The most frequent.
+    pub own: List<f32, OWN_MAX>,
+    /// Those that were seen, too.
+    pub others: List<f32, { KNOWN_MAX - OWN_MAX }>,
+}
+
+impl Categories {
+    fn cell(&self, value: f32) -> usize {
+        let seen = |others: &[f32]| others.contains(&value);
+        let own = self.own.iter().position(|&category| category == value);
+        own.unwrap_or_else(|| self.own.len() + usize::from(!seen(&self.others)))
+    }
+}
+
+/// What a cell of categories counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Category {
+    /// This value.
+    One(f32),
+    /// Values that were seen in training, each too seldom for a cell of its own.
+    Others,
+    /// Values that were not.
+    NeverSeen,
 }
 
 impl Cells {
@@ -20,6 +56,28 @@ impl Cells {
         match self {
             Self::Edges(edges) => edges.len() + 1,
             Self::Categories(n) => usize::from(*n) + 1,
+            Self::Values(categories) => categories.own.len() + 2,
+        }
+    }
+
+    /// Whether a number is one of the categories.
+    pub fn knows(&self, value: f32) -> bool {
+        match self {
+            Self::Edges(_) => false,
+            Self::Categories(n) => (0..*n).any(|k| f32::from(k) == value),
+            Self::Values(categories) => categories.own.contains(&value) || categories.others.contains(&value),
+        }
+    }
+
+    /// What a cell counts, where these are categories.
+    pub fn category(&self, cell: usize) -> Option<Category> {
+        match self {
+            Self::Edges(_) => None,
+            Self::Categories(n) if cell < usize::from(*n) => Some(Category::One(cell as f32)),
+            Self::Values(categories) if cell <= categories.own.len() => {
+                Some(categories.own.get(cell).map_or(Category::Others, |&value| Category::One(value)))
+            }
+            Self::Categories(_) | Self::Values(_) => Some(Category::NeverSeen),
         }
     }
 
@@ -47,13 +105,20 @@ const PLACES: usize = CELLS_MAX.next_power_of_two();
 const TWO_TO_23: f32 = 8_388_608.0;
 const TWO_TO_23_BITS: u32 = 1 << 23;
 
+#[derive(Debug, Clone, PartialEq)]
+enum Kinds {
+    /// Whole numbers below this.
+    Below(f32),
+    These(Categories),
+}
+
 /// Cells laid out so that a value finds its place by comparisons that a compiler makes vectors of, without a search, a
 /// division or a branch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     cells: usize,
-    /// Categories, instead of edges.
-    categories: Option<f32>,
+    /// Instead of edges.
+    categories: Option<Kinds>,
     /// Filled up with +inf, which no finite value is above.
     edges: [f32; PLACES],
     /// Per cell, where positions are counted from.
@@ -74,7 +139,8 @@ impl Grid {
         };
         match cells {
             Cells::Edges(edges) => grid.edges.iter_mut().zip(edges.iter()).for_each(|(to, &edge)| *to = edge),
-            Cells::Categories(n) => grid.categories = Some(f32::from(*n)),
+            Cells::Categories(n) => grid.categories = Some(Kinds::Below(f32::from(*n))),
+            Cells::Values(categories) => grid.categories = Some(Kinds::These(categories.clone())),
         }
         for cell in 0..grid.cells {
             if let Some((from, width)) = cells.span(cell) {
@@ -103,7 +169,7 @@ impl Grid {
     /// The cell of a finite value.
     #[inline]
     pub fn cell(&self, value: f32) -> usize {
-        match self.categories {
+        match &self.categories {
             None => {
                 // Ascending edges: those below the value come first, and a compiler makes the mask of vectors.
                 let mut below = 0u32;
@@ -112,8 +178,11 @@ impl Grid {
                 }
                 below.trailing_ones() as usize
             }
-            Some(n) if value >= 0.0 && value < n && value as u8 as f32 == value => usize::from(value as u8),
-            Some(n) => n as usize,
+            Some(Kinds::Below(n)) if value >= 0.0 && value < *n && value as u8 as f32 == value => {
+                usize::from(value as u8)
+            }
+            Some(Kinds::Below(n)) => *n as usize,
+            Some(Kinds::These(categories)) => categories.cell(value),
         }
     }
 
@@ -173,6 +242,19 @@ mod tests {
         let found: Vec<usize> = [0.0, 2.0, 3.0, -1.0, 0.5, 1e30].iter().map(|&v| grid.cell(v)).collect();
         assert_eq!(found, [0, 2, 3, 3, 3, 3]);
         assert_eq!(grid.position(3, 1e30), 0);
+    }
+
+    #[test]
+    fn a_rare_category_is_not_one_that_was_never_seen() {
+        let own = [10.0, -3.0, 0.5].into_iter().collect();
+        let cells = Cells::Values(Categories { own, others: [7.0, 99.0].into_iter().collect() });
+        let grid = Grid::new(&cells);
+        assert_eq!((cells.len(), grid.len(), grid.is_numeric()), (5, 5, false));
+        let found: Vec<usize> = [10.0, -3.0, 0.5, 7.0, 99.0, 8.0, f32::MAX].iter().map(|&v| grid.cell(v)).collect();
+        assert_eq!(found, [0, 1, 2, 3, 3, 4, 4]);
+        assert_eq!(cells.category(1), Some(Category::One(-3.0)));
+        assert_eq!((cells.category(3), cells.category(4)), (Some(Category::Others), Some(Category::NeverSeen)));
+        assert_eq!(Cells::Categories(2).category(2), Some(Category::NeverSeen));
     }
 
     #[test]

@@ -5,8 +5,8 @@ import { percent, words } from "../text";
 
 export function RangesChart({ ranges }: { ranges: Ranges }) {
   const w = words();
-  const most = Math.max(ranges.expected, ...ranges.bars.map((b) => b.share));
-  const rows = ranges.bars.map((b) => [b.label, percent(b.share)]);
+  const most = Math.max(...ranges.bars.flatMap((b) => [b.before, b.share]));
+  const rows = ranges.bars.map((b) => [b.label, percent(b.before), percent(b.share)]);
   return (
     <Panel title={ranges.title} caption={ranges.caption}>
       <ol class="bars">
@@ -15,13 +15,13 @@ export function RangesChart({ ranges }: { ranges: Ranges }) {
             <span class="name">{bar.label}</span>
             <span class="track">
               <span class={bar.hot ? "bar hot" : "bar"} style={{ width: `${(85 * bar.share) / most}%` }} />
-              <span class="guide" style={{ left: `${(85 * ranges.expected) / most}%` }} />
+              <span class="guide" style={{ left: `${(85 * bar.before) / most}%` }} />
               <span class="value">{percent(bar.share)}</span>
             </span>
           </li>
         ))}
       </ol>
-      <Numbers head={[w.range, w.now]} rows={rows} />
+      <Numbers head={[w.range, w.before, w.now]} rows={rows} />
     </Panel>
   );
 }
