@@ -3,10 +3,9 @@
 use super::View;
 use crate::collector::RELEASE_LABEL;
 use crate::incident::{Incident, Scope};
-use driftline_shared::units::Name;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Causes that are listed.
 const CAUSES_MAX: usize = 5;
@@ -27,7 +26,26 @@ struct Cause {
     others: (usize, usize),
 }
 
+/// How far affected devices, and no others, have a value.
+#[derive(Debug, PartialEq)]
+enum Shared {
+    ByAllAndOnly,
+    ByMost,
+    BySome,
+}
+
 impl Cause {
+    fn shared(&self) -> Shared {
+        let share = |(have, all): (usize, usize)| have as f64 / all.max(1) as f64;
+        if self.affected.0 == self.affected.1 && self.others.0 == 0 {
+            Shared::ByAllAndOnly
+        } else if share(self.affected) >= MOST && share(self.others) <= 1.0 - MOST {
+            Shared::ByMost
+        } else {
+            Shared::BySome
+        }
+    }
+
     /// Share among the affected less share among the others.
     fn contrast(&self) -> f64 {
         let share = |(have, all): (usize, usize)| have as f64 / all.max(1) as f64;
@@ -35,42 +53,46 @@ impl Cause {
     }
 }
 
+/// Values that more of the affected devices have than of the others, the greatest contrast first; of equal ones that of the label `first`.
+/// Nothing where every device is affected. A device is whether it is affected, and its labels.
+fn rank<'a>(devices: impl Iterator<Item = (bool, Vec<(&'a str, &'a str)>)>, began_on: &str, first: &str) -> Vec<Cause> {
+    let (mut affected, mut others) = (0, 0);
+    let mut counts: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+    for (is_affected, labels) in devices {
+        *if is_affected { &mut affected } else { &mut others } += 1;
+        // A release that came later is an answer, not a cause.
+        for label in labels.into_iter().filter(|(label, value)| *label != RELEASE_LABEL || *value == began_on) {
+            let (bad, good) = counts.entry(label).or_default();
+            *if is_affected { bad } else { good } += 1;
+        }
+    }
+    if others == 0 || affected == 0 {
+        return Vec::new();
+    }
+    let mut causes: Vec<Cause> = counts
+        .into_iter()
+        .map(|((label, value), (bad, good))| Cause {
+            label: label.to_owned(),
+            value: value.to_owned(),
+            affected: (bad, affected),
+            others: (good, others),
+        })
+        .filter(|cause| cause.contrast() >= CONTRAST_MIN && cause.affected.0 > 1)
+        .collect();
+    causes.sort_by_key(|cause| (Reverse((cause.contrast() * 1e6) as i64), cause.label != first));
+    causes.truncate(CAUSES_MAX);
+    causes
+}
+
 impl View<'_> {
-    /// Every label's value, by contrast; nothing where every device is affected.
     fn causes(&self, incident: &Incident) -> Vec<Cause> {
-        let reporting = self.core.reporting(&incident.model);
-        let is_affected = |name: &&Name| incident.affected.contains(*name);
-        let affected: BTreeSet<&Name> = reporting.keys().filter(is_affected).collect();
-        let others = reporting.len() - affected.len();
-        if others == 0 || affected.is_empty() {
-            return Vec::new();
-        }
+        let devices = self.core.reporting(&incident.model);
         let began_on = self.release_name(Some(incident.release));
-        let mut counts: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-        for (name, device) in &reporting {
-            for (label, value) in &device.labels {
-                // A release that came later is an answer, not a cause.
-                if label == RELEASE_LABEL && *value != began_on {
-                    continue;
-                }
-                let entry = counts.entry((label, value)).or_default();
-                if affected.contains(name) { entry.0 += 1 } else { entry.1 += 1 }
-            }
-        }
-        let mut causes: Vec<Cause> = counts
-            .into_iter()
-            .map(|((label, value), (bad, good))| Cause {
-                label: label.to_owned(),
-                value: value.to_owned(),
-                affected: (bad, affected.len()),
-                others: (good, others),
-            })
-            .filter(|cause| cause.contrast() >= CONTRAST_MIN && cause.affected.0 > 1)
-            .collect();
-        let first = &self.core.settings.cohort_label;
-        causes.sort_by_key(|cause| (Reverse((cause.contrast() * 1e6) as i64), cause.label != *first));
-        causes.truncate(CAUSES_MAX);
-        causes
+        let devices = devices.iter().map(|(name, device)| {
+            let labels = device.labels.iter().map(|(label, value)| (label.as_str(), value.as_str())).collect();
+            (incident.affected.contains(name), labels)
+        });
+        rank(devices, &began_on, &self.core.settings.cohort_label)
     }
 
     /// The ranked causes, for programs.
@@ -93,13 +115,10 @@ impl View<'_> {
         let causes = self.causes(incident);
         let Some(best) = causes.first() else { return self.say("cause-none", &[]) };
         let arguments = [("label", best.label.as_str()), ("value", best.value.as_str())];
-        let share = |(have, all): (usize, usize)| have as f64 / all.max(1) as f64;
-        let text = if best.affected.0 == best.affected.1 && best.others.0 == 0 {
-            self.say("cause-label", &arguments)
-        } else if share(best.affected) >= MOST && share(best.others) <= 1.0 - MOST {
-            self.say("cause-label-most", &arguments)
-        } else {
-            self.say("cause-none", &[])
+        let text = match best.shared() {
+            Shared::ByAllAndOnly => self.say("cause-label", &arguments),
+            Shared::ByMost => self.say("cause-label-most", &arguments),
+            Shared::BySome => self.say("cause-none", &[]),
         };
         let also: Vec<String> = causes
             .iter()
@@ -125,5 +144,66 @@ impl View<'_> {
         } else {
             format!("{text} {}", self.say("cause-also", &[("causes", &self.list(&also))]))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Per row: whether affected, how many such devices, their labels.
+    fn ranked(fleet: &[(bool, usize, &[(&'static str, &'static str)])]) -> Vec<(String, Shared)> {
+        let devices = fleet.iter().flat_map(|&(bad, n, labels)| std::iter::repeat_n((bad, labels.to_vec()), n));
+        rank(devices, "v1", "site").into_iter().map(|c| (format!("{} {}", c.label, c.value), c.shared())).collect()
+    }
+
+    fn cause(name: &str, shared: Shared) -> (String, Shared) {
+        (name.to_owned(), shared)
+    }
+
+    #[test]
+    fn what_only_affected_devices_share_comes_first() {
+        let found = ranked(&[
+            (true, 6, &[("site", "busan"), ("firmware", "2.1")]),
+            (false, 14, &[("site", "ulsan"), ("firmware", "2.1")]),
+            (false, 20, &[("site", "seoul"), ("firmware", "2.0")]),
+        ]);
+        let firmware = cause("firmware 2.1", Shared::BySome);
+        assert_eq!(found, [cause("site busan", Shared::ByAllAndOnly), firmware]);
+    }
+
+    #[test]
+    fn equal_contrasts_name_the_label_that_fleets_are_grouped_by() {
+        let found = ranked(&[
+            (true, 3, &[("firmware", "2.1"), ("site", "busan")]),
+            (false, 9, &[("firmware", "2.0"), ("site", "ulsan")]),
+        ]);
+        assert_eq!(found, [cause("site busan", Shared::ByAllAndOnly), cause("firmware 2.1", Shared::ByAllAndOnly)]);
+    }
+
+    #[test]
+    fn most_is_four_of_five_and_no_more_than_one_of_five_others() {
+        let fleet = |bad: usize, good: usize| {
+            ranked(&[
+                (true, bad, &[("hardware", "b")]),
+                (true, 20 - bad, &[]),
+                (false, good, &[("hardware", "b")]),
+                (false, 20 - good, &[]),
+            ])
+        };
+        assert_eq!(fleet(16, 4), [cause("hardware b", Shared::ByMost)]);
+        assert_eq!(fleet(15, 4), [cause("hardware b", Shared::BySome)]);
+        assert_eq!(fleet(16, 5), [cause("hardware b", Shared::BySome)]);
+        assert_eq!(fleet(10, 4), [cause("hardware b", Shared::BySome)], "a contrast of 0.3");
+        assert_eq!(fleet(9, 4), [], "less explains nothing");
+    }
+
+    #[test]
+    fn one_device_everybody_and_an_answer_are_no_causes() {
+        assert_eq!(ranked(&[(true, 1, &[("site", "busan")]), (false, 9, &[("site", "ulsan")])]), []);
+        assert_eq!(ranked(&[(true, 9, &[("site", "busan")])]), [], "all are affected");
+        let by_release = |release| ranked(&[(true, 4, &[(RELEASE_LABEL, release)]), (false, 9, &[])]);
+        assert_eq!(by_release("v2"), [], "it came after the problem");
+        assert_eq!(by_release("v1"), [cause(&format!("{RELEASE_LABEL} v1"), Shared::ByAllAndOnly)]);
     }
 }
