@@ -38,6 +38,9 @@ pub struct Args {
     /// A small run that shows that everything works
     #[arg(long)]
     quick: bool,
+    /// Exit with 1 where a figure is not what Driftline promises
+    #[arg(long)]
+    check: bool,
     /// Where all random numbers come from
     #[arg(long, default_value_t = Size::FULL.seed)]
     seed: u64,
@@ -98,7 +101,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for (i, table) in tables.iter().enumerate() {
         print!("{}{table}", if i > 0 { "\n" } else { "" });
     }
-    Ok(ExitCode::SUCCESS)
+    let missed: Vec<&String> = tables.iter().flat_map(|table| &table.missed).collect();
+    missed.iter().for_each(|sentence| eprintln!("not kept: {sentence}"));
+    Ok(if args.check && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn of_folder(args: &Args, folder: &Path) -> Result<Table> {

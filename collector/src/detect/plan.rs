@@ -140,6 +140,7 @@ fn spread(feature: &FeatureBaseline) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::rules::{Trained, Watch};
     use crate::evaluate::series::Scenario;
     use driftline_shared::random::Random;
 
@@ -156,6 +157,36 @@ mod tests {
         };
         let (without, with) = (hour(0.0), hour(1e6));
         assert!((with / without - 1.0).abs() < 0.1, "{with} and {without}");
+    }
+
+    /// The plan against the detector: what is planned for an hour takes about an hour.
+    #[test]
+    fn what_is_planned_is_what_is_seen() {
+        const BEFORE: usize = 200;
+        for (at, law) in ["iid", "AR .5", "AR .9"].into_iter().enumerate() {
+            let scenario = Scenario::CHANGING.iter().find(|s| s.name.starts_with(law)).expect("a scenario");
+            let mut delays: Vec<usize> = (0..12)
+                .map(|run| {
+                    let mut random = Random::of(at as u64, run);
+                    let (baseline, values) = scenario.baseline(&mut random, 0.1);
+                    let threshold = Budget::default().threshold(watched(&baseline), 60_000);
+                    let shift = plan(&baseline, 60_000, 1, Budget::default())[0].hour.expect("an hour is enough");
+                    let trained = Trained::new(baseline, &values);
+                    let mut watch = Watch::new(&trained, threshold);
+                    let mut series = scenario.device(&mut random);
+                    let seen = (0..BEFORE + 600).find(|&at| {
+                        let (mut window, start) = series.window();
+                        if at >= BEFORE {
+                            window.iter_mut().for_each(|value| *value += shift as f32);
+                        }
+                        watch.alarm(&window, start).raised
+                    });
+                    seen.map_or(600, |at| at.saturating_sub(BEFORE) + 1)
+                })
+                .collect();
+            let median = crate::evaluate::median(&mut delays).expect("runs");
+            assert!((15..=96).contains(&median), "{law}: planned for 60 windows, seen after {delays:?}");
+        }
     }
 
     #[test]

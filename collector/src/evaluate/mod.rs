@@ -57,6 +57,15 @@ pub struct Table {
     pub columns: Vec<String>,
     /// Cells.
     pub rows: Vec<Vec<String>>,
+    /// What Driftline promises and these figures do not keep, in words.
+    pub missed: Vec<String>,
+}
+
+/// A sentence where more alarms were seen than so many windows may have at an expected run of [`null::ARL`]; a single one shows nothing.
+fn too_many(what: &str, alarms: u64, windows: u64) -> Option<String> {
+    let asked = windows as f64 / null::ARL;
+    (alarms as f64 > asked.max(1.0))
+        .then(|| format!("{what}: {alarms} false alarms in {windows} windows, where {asked:.1} are asked for"))
 }
 
 impl std::fmt::Display for Table {

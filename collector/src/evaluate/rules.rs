@@ -3,12 +3,11 @@
 //! A rule turns each window into a statistic: at or above its threshold is an alarm. With the threshold at infinity a rule runs
 //! through, so that one pass shows which threshold would have given which rate of alarms.
 
-use super::WINDOW;
 use crate::compare::kolmogorov;
 use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettings};
 use crate::detect::designs::{Designs, Place};
 use crate::release::Baseline;
-use driftline_shared::drift::detector::{Compared, Detector};
+use driftline_shared::drift::detector::{Compared, Detector, Step};
 use driftline_shared::drift::distance::{Convention, ZeroPolicy};
 use driftline_shared::sketch::{CELLS_MAX, Grid, Sketch};
 use driftline_shared::units::WallMs;
@@ -81,11 +80,16 @@ impl Trained {
         let (doane_shares, js_chunks) = (Vec::new(), (0.0, 0.0));
         let mut trained = Self { baseline, sorted, deciles, decile_counts, doane, doane_shares, js_chunks };
         trained.doane_shares = trained.doane_of(values);
-        let chunks: Vec<f64> = values.chunks_exact(WINDOW).map(|chunk| trained.js(chunk)).collect();
+        let chunks: Vec<f64> = values.chunks_exact(trained.window()).map(|chunk| trained.js(chunk)).collect();
         let mean = chunks.iter().sum::<f64>() / chunks.len() as f64;
         let variance = chunks.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / chunks.len() as f64;
         trained.js_chunks = (mean, variance.sqrt());
         trained
+    }
+
+    /// Readings of a window.
+    fn window(&self) -> usize {
+        self.baseline.window_samples.max(1) as usize
     }
 
     /// Shares of the doane cells, and of what lies outside them.
@@ -133,8 +137,8 @@ impl Trained {
 
     /// Two-sided p of a window's D: scipy's asymptotic form, kstwo.sf(D, round(en)).
     pub fn ks_p(&self, d: f64) -> f64 {
-        let m = self.sorted.len() as f64;
-        kolmogorov::sf(d, (m * WINDOW as f64 / (m + WINDOW as f64)).round())
+        let (m, n) = (self.sorted.len() as f64, self.window() as f64);
+        kolmogorov::sf(d, (m * n / (m + n)).round())
     }
 
     /// The D whose p is `alpha`.
@@ -155,6 +159,15 @@ fn counts_between(edges: &[f32], values: &[f32]) -> Vec<u32> {
         counts[edges.partition_point(|edge| edge < value)] += 1;
     }
     counts
+}
+
+/// What a rule did in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Alarm {
+    /// It holds.
+    pub on: bool,
+    /// It was raised in this window.
+    pub raised: bool,
 }
 
 /// A rule that watches one stream.
@@ -192,6 +205,16 @@ impl<'a> Watch<'a> {
 
     /// The logarithm of the evidence after this window.
     pub fn window(&mut self, values: &[f32], start: WallMs) -> f64 {
+        self.step(values, start).evidence.ln()
+    }
+
+    /// Whether an alarm is on, and was raised, after this window.
+    pub fn alarm(&mut self, values: &[f32], start: WallMs) -> Alarm {
+        let raised = self.step(values, start).raised.is_some();
+        Alarm { on: raised || self.detector.latch().is_some(), raised }
+    }
+
+    fn step(&mut self, values: &[f32], start: WallMs) -> Step {
         let baseline = &self.trained.baseline;
         let grid = Grid::new(&baseline.features[0].cells);
         let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
@@ -202,7 +225,7 @@ impl<'a> Watch<'a> {
         let design = self.designs.design(baseline, place);
         let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&sum| sum.into()).collect();
         self.slot += 1;
-        self.detector.step(design, &view, self.slot, self.threshold).evidence.ln()
+        self.detector.step(design, &view, self.slot, self.threshold)
     }
 }
 
@@ -250,6 +273,7 @@ impl<'a> Watcher<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::WINDOW;
     use crate::evaluate::series::Scenario;
     use driftline_shared::random::Random;
 

@@ -3,14 +3,13 @@
 //! Each table is one experiment: its first normal rows are the training data, the rest comes in windows. Alarms before the label
 //! first says trouble are false; the first one raised after that is the detection. One that holds since before is none.
 
-use super::rules::Trained;
-use super::series::feature;
+use super::rules::{Alarm, Rule, Trained, Watch, Watcher};
+use super::series::feature_of;
 use super::{FEATURES, Table};
-use crate::detect::designs::{Designs, Place};
+use crate::baseline::Options;
+use crate::compare::river::{Adwin, AdwinSettings, PageHinkley, PageHinkleySettings};
 use crate::release::Baseline;
 use driftline_shared::baseline::FORMAT;
-use driftline_shared::drift::detector::{Compared, Detector};
-use driftline_shared::sketch::{CELLS_MAX, Grid, Sketch};
 use driftline_shared::units::WallMs;
 
 /// One table.
@@ -47,19 +46,10 @@ struct Outcome {
     delay: Option<usize>,
 }
 
-/// What a rule did in one window.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Alarm {
-    /// It holds.
-    on: bool,
-    /// It was raised in this window.
-    raised: bool,
-}
-
 /// From what a rule did in every window of a table.
 fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[Alarm]) -> Outcome {
     let mut found = Outcome::default();
-    let first = experiment.trouble.iter().skip(cut.training).position(|&t| t).map(|at| at + cut.training);
+    let first = first_trouble(experiment, cut);
     found.has_trouble = first.is_some();
     for (i, &alarm) in alarms.iter().enumerate() {
         let end = cut.training + (i + 1) * cut.window;
@@ -78,87 +68,177 @@ fn outcome(experiment: &Experiment, cut: &Cut, alarms: &[Alarm]) -> Outcome {
     found
 }
 
-/// Per window: whether Driftline alarms on any column, and whether PSI exceeds 0.2 on any.
-fn alarms(experiment: &Experiment, cut: &Cut) -> [Vec<Alarm>; 2] {
-    let rows = experiment.trouble.len();
-    let windows = rows.saturating_sub(cut.training) / cut.window;
-    let mut found = [vec![Alarm::default(); windows], vec![Alarm::default(); windows]];
+/// The first row after the training data in which something was wrong.
+fn first_trouble(experiment: &Experiment, cut: &Cut) -> Option<usize> {
+    experiment.trouble.iter().skip(cut.training).position(|&t| t).map(|at| at + cut.training)
+}
+
+/// Other tools' rules, whose alarms in any column are looked at.
+const PEERS: [&str; 5] = ["PSI > 0.2", "KS p < .05", "NannyML JS > 3 sd", "ADWIN (river)", "Page-Hinkley (river)"];
+/// The alarms among columns are corrected for together (Benjamini and Hochberg 1995).
+const BH: &str = "KS + BH q = .05";
+const BH_Q: f64 = 0.05;
+
+/// What every rule made of one table, window by window.
+struct Seen {
+    driftline: Vec<Alarm>,
+    /// [`PEERS`] as their users set them, and [`BH`].
+    set: [Vec<bool>; 6],
+    /// The largest statistic of any column, in units that are the same for all columns.
+    statistics: [Vec<f64>; 5],
+}
+
+/// Runs every rule over one table.
+fn watch(experiment: &Experiment, cut: &Cut) -> Seen {
+    let windows = experiment.trouble.len().saturating_sub(cut.training) / cut.window;
+    let mut seen = Seen {
+        driftline: vec![Alarm::default(); windows],
+        set: std::array::from_fn(|_| vec![false; windows]),
+        statistics: std::array::from_fn(|_| vec![f64::NEG_INFINITY; windows]),
+    };
+    let mut p = vec![Vec::new(); windows];
     let threshold = cut.expected_run * experiment.columns.len().max(1) as f64;
+    let options = Options { window_samples: cut.window as u32, independent_rows: false, tolerance: cut.tolerance };
     for column in &experiment.columns {
-        let of = feature(&column[..cut.training], &[], &[], cut.tolerance);
+        let of = feature_of(&column[..cut.training], &[], &[], options);
         if of.unwatched.is_some() {
             continue;
         }
-        let features = vec![of; FEATURES];
+        let normal: Vec<f32> = column[..cut.training].iter().copied().filter(|v| v.is_finite()).collect();
+        let (mean, sd) = (of.mean, of.sd);
         let baseline = Baseline {
             format: FORMAT,
             rows: cut.training as u32,
             window_samples: cut.window as u32,
-            features,
+            features: vec![of; FEATURES],
             calibration: None,
             joint: None,
             embedding: None,
         };
-        let normal: Vec<f32> = column[..cut.training].iter().copied().filter(|v| v.is_finite()).collect();
         let trained = Trained::new(baseline, &normal);
-        let baseline = &trained.baseline;
-        let mut designs = Designs::default();
-        let grid = Grid::new(&baseline.features[0].cells);
-        let scores = designs.scores(baseline, 0, WallMs(0));
-        let mut detector = Detector::default();
+        let mut own = Watch::new(&trained, threshold);
+        let mut rules: Vec<Watcher<'_>> = Rule::ALL[1..].iter().map(|&rule| Watcher::new(rule, &trained)).collect();
+        let mut adwin = Adwin::new(AdwinSettings::default()).expect("river's settings");
+        let mut page_hinkley = PageHinkley::new(PageHinkleySettings::default());
+        let (critical, (js, js_sd)) = (trained.ks_critical(0.05), trained.js_chunks);
         for (i, window) in column[cut.training..].chunks_exact(cut.window).enumerate() {
-            let mut sketch = Sketch::<CELLS_MAX>::new(grid.len());
-            sketch.add_all(&grid, window);
-            let n = window.len() as f64;
-            let place = Place { feature: 0, start: WallMs(0), n, devices: 1.0, own: detector.own_readings() };
-            let design = designs.design(baseline, place);
-            let view: Vec<Compared> = scores.sums(&sketch).iter().map(|&s| s.into()).collect();
-            let step = detector.step(design, &view, i as u64, threshold);
-            let psi = trained.psi(window) > 0.2;
-            let now = [
-                Alarm { on: step.raised.is_some() || detector.latch().is_some(), raised: step.raised.is_some() },
-                Alarm { on: psi, raised: psi },
+            let alarm = own.alarm(window, WallMs(0));
+            let now = &mut seen.driftline[i];
+            *now = Alarm { on: now.on | alarm.on, raised: now.raised | alarm.raised };
+            // ADWIN and Page-Hinkley are made for readings of about unit size.
+            let standard: Vec<f32> = window.iter().map(|&x| ((f64::from(x) - mean) / sd) as f32).collect();
+            let readings = || standard.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x));
+            let [psi, d, distance, ladder, sums] =
+                std::array::from_fn(|rule| rules[rule].window(if rule < 3 { window } else { &standard }, WallMs(0)));
+            let statistics = [psi / 0.2, d / critical, (distance - js) / (3.0 * js_sd), ladder, sums];
+            let set = [
+                psi > 0.2,
+                d >= critical,
+                distance > js + 3.0 * js_sd,
+                readings().filter(|&x| adwin.update(x)).count() > 0,
+                readings().filter(|&x| page_hinkley.update(x)).count() > 0,
             ];
-            for (found, now) in found.iter_mut().zip(now) {
-                found[i] = Alarm { on: found[i].on | now.on, raised: found[i].raised | now.raised };
+            for (rule, (statistic, set)) in statistics.into_iter().zip(set).enumerate() {
+                seen.statistics[rule][i] = seen.statistics[rule][i].max(statistic);
+                seen.set[rule][i] |= set;
             }
+            p[i].push(trained.ks_p(d));
         }
     }
-    found
+    for (i, p) in p.iter_mut().enumerate() {
+        p.sort_by(f64::total_cmp);
+        let of = p.len() as f64;
+        seen.set[5][i] = p.iter().zip(1..).any(|(&p, rank)| p <= f64::from(rank) * BH_Q / of);
+    }
+    seen
+}
+
+/// Alarms that are raised where they were not on before.
+fn edges(on: impl Iterator<Item = bool>) -> Vec<Alarm> {
+    let mut before = false;
+    on.map(|on| Alarm { on, raised: on && !std::mem::replace(&mut before, on) }).collect()
+}
+
+/// What became of all experiments under one rule.
+#[derive(Debug, Clone, Default)]
+struct Sum {
+    normal: usize,
+    wrong: usize,
+    troubled: usize,
+    delays: Vec<usize>,
+}
+
+impl Sum {
+    fn of<'a>(experiments: &[Experiment], cut: &Cut, alarms: impl Iterator<Item = Vec<Alarm>>) -> Self {
+        let mut sum = Self::default();
+        for (experiment, alarms) in experiments.iter().zip(alarms) {
+            let found = outcome(experiment, cut, &alarms);
+            sum.normal += found.normal_windows;
+            sum.wrong += found.false_windows;
+            sum.troubled += usize::from(found.has_trouble);
+            sum.delays.extend(found.delay);
+        }
+        sum
+    }
+
+    fn trouble(&self) -> [String; 2] {
+        let median = super::median(&mut self.delays.clone());
+        [format!("{} of {}", self.delays.len(), self.troubled), median.map_or_else(|| "–".into(), |d| d.to_string())]
+    }
+}
+
+/// The statistic above which so few of the normal windows lie.
+fn threshold(experiments: &[Experiment], cut: &Cut, seen: &[Seen], rule: usize, wrong: usize) -> f64 {
+    let mut normal: Vec<f64> = Vec::new();
+    for (experiment, seen) in experiments.iter().zip(seen) {
+        let windows = first_trouble(experiment, cut).map_or(usize::MAX, |first| (first - cut.training) / cut.window);
+        normal.extend(seen.statistics[rule].iter().take(windows));
+    }
+    normal.sort_by(|a, b| b.total_cmp(a));
+    // Equal values cannot be told apart by a threshold: the next larger one keeps the rate.
+    normal.get(wrong).map_or(f64::NEG_INFINITY, |&at| at + at.abs().max(1e-9) * 1e-9)
 }
 
 /// The table of all experiments.
 pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
-    let mut rows = Vec::new();
-    let outcomes: Vec<[Outcome; 2]> = super::in_parallel(experiments.len(), |i| {
-        alarms(&experiments[i], cut).map(|alarms| outcome(&experiments[i], cut, &alarms))
-    });
-    for (rule, name) in ["Driftline", "PSI > 0.2, any column"].iter().enumerate() {
-        let of_rule = || outcomes.iter().map(|o| o[rule]);
-        let (normal, wrong) = of_rule().fold((0, 0), |sum, o| (sum.0 + o.normal_windows, sum.1 + o.false_windows));
-        let troubled = of_rule().filter(|o| o.has_trouble).count();
-        let mut delays: Vec<usize> = of_rule().filter_map(|o| o.delay).collect();
-        let seen = delays.len();
-        rows.push(vec![
-            (*name).to_owned(),
-            format!("{wrong} of {normal}"),
-            format!("{seen} of {troubled}"),
-            super::median(&mut delays).map_or_else(|| "–".into(), |d| d.to_string()),
-        ]);
+    let seen: Vec<Seen> = super::in_parallel(experiments.len(), |i| watch(&experiments[i], cut));
+    let own = Sum::of(experiments, cut, seen.iter().map(|s| s.driftline.clone()));
+    let row = |name: &str, set: &Sum, equal: Option<&Sum>| -> Vec<String> {
+        let equal = equal.map_or_else(|| ["–".into(), "–".into()], Sum::trouble);
+        let first = [name.to_owned(), format!("{} of {}", set.wrong, set.normal)];
+        first.into_iter().chain(set.trouble()).chain(equal).collect()
+    };
+    let mut rows = vec![row("Driftline", &own, Some(&own))];
+    for (rule, name) in PEERS.iter().enumerate() {
+        let set = Sum::of(experiments, cut, seen.iter().map(|s| edges(s.set[rule].iter().copied())));
+        let limit = threshold(experiments, cut, &seen, rule, own.wrong);
+        let above = |s: &Seen| edges(s.statistics[rule].iter().map(|&statistic| statistic >= limit));
+        rows.push(row(name, &set, Some(&Sum::of(experiments, cut, seen.iter().map(above)))));
     }
+    let set = Sum::of(experiments, cut, seen.iter().map(|s| edges(s.set[PEERS.len()].iter().copied())));
+    rows.push(row(BH, &set, None));
     Table {
         title: "Labelled sensors".into(),
         about: format!(
-            "{} tables; the first {} rows of each are its training data, windows of {} rows, tolerance {} sd.",
+            "{} tables; the first {} rows of each are its training data, windows of {} rows, tolerance {} sd; an alarm in any column counts. Delays are in rows. The \
+             last two columns give every rule the threshold at which it alarms in no more normal windows than Driftline does.",
             experiments.len(),
             cut.training,
             cut.window,
             cut.tolerance
         ),
-        columns: ["rule", "normal windows with an alarm", "trouble seen", "median delay in rows"]
-            .map(str::to_owned)
-            .to_vec(),
+        columns: [
+            "rule",
+            "normal windows with an alarm",
+            "trouble seen",
+            "median delay",
+            "at equal false alarms: seen",
+            "median delay then",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         rows,
+        missed: Vec::new(),
     }
 }
 
@@ -175,7 +255,7 @@ mod tests {
         let column = (0..1_000).map(|i| (random.normal() + if i >= moves { 3.0 } else { 0.0 }) as f32).collect();
         let trouble = (0..1_000).map(|i| i >= labelled).collect();
         let experiment = Experiment { name: "x".into(), columns: vec![column], trouble };
-        outcome(&experiment, &CUT, &alarms(&experiment, &CUT)[0])
+        outcome(&experiment, &CUT, &watch(&experiment, &CUT).driftline)
     }
 
     #[test]
@@ -184,5 +264,32 @@ mod tests {
         assert_eq!((fair.false_windows, fair.delay), (0, Some(20)));
         let early = seen(500, 700);
         assert!(early.false_windows >= 9 && early.delay.is_none(), "{early:?}");
+    }
+
+    #[test]
+    fn every_rule_is_compared_at_the_same_false_alarms() {
+        let experiment = |seed| {
+            let mut random = Random::new(seed);
+            let mut column = || (0..1_200).map(|i| (random.normal() + f64::from(u8::from(i >= 900))) as f32).collect();
+            let columns = vec![column(), column()];
+            Experiment { name: "x".into(), columns, trouble: (0..1_200).map(|i| i >= 900).collect() }
+        };
+        let experiments: Vec<Experiment> = (0..4).map(experiment).collect();
+        let seen: Vec<Seen> = experiments.iter().map(|e| watch(e, &CUT)).collect();
+        for (rule, name) in PEERS.iter().enumerate() {
+            for wrong in [0, 3] {
+                let limit = threshold(&experiments, &CUT, &seen, rule, wrong);
+                let above = |s: &Seen| edges(s.statistics[rule].iter().map(|&statistic| statistic >= limit));
+                let sum = Sum::of(&experiments, &CUT, seen.iter().map(above));
+                assert_eq!((sum.normal, sum.troubled), (100, 4));
+                assert!(sum.wrong <= wrong, "{name}: {} of {wrong}", sum.wrong);
+            }
+        }
+        let rows = table(&experiments, &CUT).rows;
+        assert_eq!(rows.len(), 7);
+        assert_eq!(rows[0][1..3], ["0 of 100".to_owned(), "4 of 4".to_owned()], "{rows:?}");
+        // As users set it, KS alarms on about one in ten windows of two columns.
+        let wrong: usize = rows[2][1].split(' ').next().unwrap().parse().unwrap();
+        assert!((3..25).contains(&wrong), "{rows:?}");
     }
 }

@@ -211,8 +211,13 @@ pub fn baseline_of(rows: &[Vec<f32>]) -> Baseline {
     build(&table, options).expect("a table of numbers").baseline
 }
 
-/// The baseline of one column.
+/// The baseline of one column for windows of [`WINDOW`] readings.
 pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -> FeatureBaseline {
+    feature_of(values, times, devices, Options { window_samples: WINDOW as u32, independent_rows: false, tolerance })
+}
+
+/// The same as the options say.
+pub fn feature_of(values: &[f32], times: &[u64], devices: &[u32], options: Options) -> FeatureBaseline {
     let inputs: Vec<Vec<f32>> = values.iter().map(|&v| vec![v]).collect();
     let table = crate::baseline::Table {
         names: &["x".to_owned()],
@@ -224,7 +229,6 @@ pub fn feature(values: &[f32], times: &[u64], devices: &[u32], tolerance: f64) -
         devices,
         categorical: &[],
     };
-    let options = Options { window_samples: WINDOW as u32, independent_rows: false, tolerance };
     build(&table, options).expect("a table of numbers").baseline.features.remove(0)
 }
 
