@@ -16,7 +16,7 @@ use driftline_shared::wire::messages::{LABELS_MAX, Label};
 use raw::RawConfig;
 pub use source::{Format, Listen, Order, Replay, SourceConfig, SourceKind};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Samples in a window before it is closed early.
 pub const SAMPLES_PER_WINDOW_MAX: u32 = 1_000_000;
@@ -70,7 +70,7 @@ pub enum ConfigError {
         /// The file.
         path: String,
         /// Which setting.
-        key: &'static str,
+        key: String,
         /// What it is.
         found: String,
         /// What it has to be.
@@ -126,9 +126,18 @@ impl Default for SpoolConfig {
     }
 }
 
-/// How to reach the broker.
+/// The way to the collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttConfig {
+    /// Whose broker.
+    pub broker: Broker,
+    /// Keep-alive in seconds.
+    pub keep_alive_s: u16,
+}
+
+/// How to reach a broker, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -139,8 +148,28 @@ pub struct MqttConfig {
     pub password_file: Option<PathBuf>,
     /// Certificates, when the broker wants TLS.
     pub tls: Option<TlsConfig>,
-    /// Keep-alive in seconds.
-    pub keep_alive_s: u16,
+}
+
+impl Broker {
+    /// One that asks for nothing.
+    pub fn open(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port, username: None, password_file: None, tls: None }
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Path| quote(&path.display().to_string());
+        let mut lines = vec![("host", quote(&self.host)), ("port", self.port.to_string())];
+        lines.extend(self.username.as_ref().map(|u| ("username", quote(u))));
+        lines.extend(self.password_file.as_ref().map(|p| ("password_file", path(p))));
+        if let Some(tls) = &self.tls {
+            lines.push(("ca_file", path(&tls.ca_file)));
+            if let Some((certificate, key)) = &tls.own {
+                lines.push(("cert_file", path(certificate)));
+                lines.push(("key_file", path(key)));
+            }
+        }
+        lines
+    }
 }
 
 /// Files for TLS, in PEM.
@@ -197,16 +226,7 @@ impl Config {
             ],
         );
         section("agent.labels", self.labels.iter().map(|(k, v)| (k.as_str(), quote(v.as_str()))).collect());
-        let mut mqtt = vec![("host", quote(&self.mqtt.host)), ("port", self.mqtt.port.to_string())];
-        mqtt.extend(self.mqtt.username.as_ref().map(|u| ("username", quote(u))));
-        mqtt.extend(self.mqtt.password_file.as_ref().map(|p| ("password_file", quote(&p.display().to_string()))));
-        if let Some(tls) = &self.mqtt.tls {
-            mqtt.push(("ca_file", quote(&tls.ca_file.display().to_string())));
-            if let Some((certificate, key)) = &tls.own {
-                mqtt.push(("cert_file", quote(&certificate.display().to_string())));
-                mqtt.push(("key_file", quote(&key.display().to_string())));
-            }
-        }
+        let mut mqtt = self.mqtt.broker.lines();
         mqtt.push(("keep_alive", quote(&format!("{}s", self.mqtt.keep_alive_s))));
         section("mqtt", mqtt);
         section("model", self.bundle.iter().map(|b| ("bundle", quote(&b.display().to_string()))).collect());

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -289,6 +290,41 @@ fn messages_on_a_topic_are_samples() {
 }
 
 #[test]
+fn a_topic_of_a_broker_that_wants_to_know_who_asks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (open, closed, password) = (free_port(), free_port(), dir.path().join("password"));
+    let users = dir.path().join("users");
+    let known = |password: &str| {
+        fs::write(&users, format!("reader:{password}\n")).expect("users");
+        must(Command::new("mosquitto_passwd").arg("-U").arg(&users));
+    };
+    known("another");
+    fs::write(&password, "secret words\n").expect("a password");
+    let config = dir.path().join("brokers.conf");
+    let text = format!(
+        "user root\nper_listener_settings true\nlistener {open} 127.0.0.1\nallow_anonymous true\nlistener {closed} 127.0.0.1\npassword_file {}\n",
+        users.display()
+    );
+    fs::write(&config, text).expect("a config");
+    let broker = Process::start(dir.path(), "brokers", Command::new("/usr/sbin/mosquitto").arg("-c").arg(&config));
+    wait_for("Mosquitto", || std::net::TcpStream::connect(("127.0.0.1", closed)).ok());
+    let source = format!(
+        "kind = \"mqtt\"\ntopic = \"line/1\"\nport = {closed}\nusername = \"reader\"\npassword_file = {password:?}"
+    );
+    let mut agent = start(dir.path(), &source);
+    agent.after("no samples come from 127.0.0.1:");
+    assert!(agent.said().contains("it is tried again"), "{}", agent.said());
+    // The broker learns the right password; the agent has gone on trying.
+    known("secret words");
+    must(Command::new("kill").args(["-HUP", &broker.id().to_string()]));
+    agent.after("samples come from line/1 at 127.0.0.1:");
+    publish(open, "line/1", &[json!({ "temp_c": 61.0 }).to_string().as_bytes()]);
+    let config = dir.path().join("pump-1.toml");
+    wait_for("a sample", || (status(&config)?["samples"]["taken"] == 1).then_some(()));
+    assert!(!agent.said().contains("secret words"), "{}", agent.said());
+}
+
+#[test]
 fn messages_are_images_for_a_model_of_images() {
     let dir = tempfile::tempdir().expect("a folder");
     let train = dir.path().join("train");
@@ -345,7 +381,7 @@ fn the_device_itself_can_be_recorded() {
 }
 
 #[test]
-fn a_model_made_to_exhaust_memory_ends_its_trial_and_not_the_agent() {
+fn a_model_made_to_exhaust_memory_or_the_processor_ends_its_trial_and_not_the_agent() {
     let dir = tempfile::tempdir().expect("a folder");
     let bomb = fs::read(root().join("tests/models/bad/bomb.onnx")).expect("the bomb");
     assert!(bomb.len() < 1000);
@@ -357,6 +393,14 @@ fn a_model_made_to_exhaust_memory_ends_its_trial_and_not_the_agent() {
     assert_eq!(code, 2, "{error}");
     // Without the limit, this machine would have had so much.
     assert!(error.contains("the model cannot be prepared: failed to allocate Layout { size: 4026531840"), "{error}");
+
+    // Another takes minutes of the processor, and half of one is allowed.
+    let slow = fs::read(root().join("tests/models/bad/slow.onnx")).expect("the slow one");
+    let idle = dir.path().join("slow.bundle");
+    bundle("v9", false, 1_000, &slow).write(&idle).expect("a folder");
+    let mut tried = Command::new(binary("driftline-agent"));
+    let status = tried.args(["try-release", "--bundle"]).arg(&idle).status().expect("a trial");
+    assert_eq!(status.signal(), Some(9), "{status}");
 
     // An agent that has a good release goes on with it.
     let good = pump_bundle(dir.path(), 1_000);

@@ -1,7 +1,7 @@
 """Writes the files that must be refused with a sentence: tests/models/bad/*.onnx.
 
 usage: make_bad.py [--out DIR]      truncated, empty, not ONNX, an operator nobody knows, another input width, NaN weights,
-                                and a small file that takes 4 GiB of memory.
+                                and small files that take 4 GiB of memory, or minutes of the processor.
 """
 
 import argparse
@@ -41,12 +41,22 @@ def main():
         helper.make_node("MatMul", ["features", "w"], ["product"]),
         helper.make_node("Add", ["product", "sum"], ["probabilities"]),
     ]
+    # Products of constants, which are worked out when the model is prepared.
+    large = [helper.make_node("Constant", [], ["shape"], value=numpy_helper.from_array(np.array([1500, 1500], dtype=np.int64)))]
+    large.append(helper.make_node("ConstantOfShape", ["shape"], ["p0"], value=helper.make_tensor("value", TensorProto.FLOAT, [1], [0.5 / 1500])))
+    large += [helper.make_node("MatMul", [f"p{i}", "p0"], [f"p{i + 1}"]) for i in range(2000)]
+    slow = large + [
+        helper.make_node("ReduceSum", ["p2000"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["features", "w"], ["product"]),
+        helper.make_node("Add", ["product", "sum"], ["probabilities"]),
+    ]
     files = {
         "empty.onnx": b"",
         "truncated.onnx": open(os.path.join(here, "pump-v1.onnx"), "rb").read()[:700],
         "not-onnx.onnx": b"\x89PNG\r\n\x1a\n" + bytes(range(200)),
         "unsupported-op.onnx": linear(np.eye(5, 3), unknown, (("", 15), ("ai.onnx.ml", 2))),
         "bomb.onnx": linear(np.eye(5, 3), bomb),
+        "slow.onnx": linear(np.eye(5, 3), slow),
         "wrong-shape.onnx": linear(np.eye(7, 3)),
         "nan-weights.onnx": linear(np.full((5, 3), np.nan)),
     }

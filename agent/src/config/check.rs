@@ -36,13 +36,13 @@ pub(super) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    pub(super) fn wrong<T>(
-        &self,
-        key: &'static str,
-        found: impl std::fmt::Debug,
-        wanted: &str,
-    ) -> Result<T, ConfigError> {
-        Err(ConfigError::Value { path: self.path.into(), key, found: format!("{found:?}"), wanted: wanted.into() })
+    pub(super) fn wrong<T>(&self, key: &str, found: impl std::fmt::Debug, wanted: &str) -> Result<T, ConfigError> {
+        Err(ConfigError::Value {
+            path: self.path.into(),
+            key: key.into(),
+            found: format!("{found:?}"),
+            wanted: wanted.into(),
+        })
     }
 
     fn name(&self, key: &'static str, text: &str) -> Result<Name, ConfigError> {
@@ -155,40 +155,44 @@ impl Checker<'_> {
     }
 
     fn mqtt(&self, raw: RawMqtt) -> Result<MqttConfig, ConfigError> {
-        if raw.host.is_empty() || raw.host.contains(|c: char| c.is_whitespace() || c == '/') {
-            return self.wrong("mqtt.host", raw.host, "give a host name or address, without scheme or path");
-        }
-        if raw.port == Some(0) {
-            return self.wrong("mqtt.port", 0, "use a port from 1 to 65535");
-        }
-        if raw.password_file.is_some() && raw.username.is_none() {
-            return self.wrong("mqtt.password_file", raw.password_file, "give mqtt.username too");
-        }
         let keep_alive = raw.keep_alive.unwrap_or("30s".into());
         let Some(keep_alive_s) =
             milliseconds(&keep_alive).filter(|ms| (5_000..=3_600_000).contains(ms)).map(|ms| (ms / 1000) as u16)
         else {
             return self.wrong("mqtt.keep_alive", keep_alive, "use a time from \"5s\" to \"1h\"");
         };
+        let RawMqtt { host, port, username, password_file, ca_file, cert_file, key_file, .. } = raw;
+        let broker = RawBroker { host, port, username, password_file, ca_file, cert_file, key_file };
+        Ok(MqttConfig { broker: self.broker("mqtt", broker)?, keep_alive_s })
+    }
+
+    /// The broker that a section names.
+    pub(super) fn broker(&self, section: &str, raw: RawBroker) -> Result<Broker, ConfigError> {
+        let key = |name: &str| format!("{section}.{name}");
+        if raw.host.is_empty() || raw.host.contains(|c: char| c.is_whitespace() || c == '/') {
+            return self.wrong(&key("host"), raw.host, "give a host name or address, without scheme or path");
+        }
+        if raw.port == Some(0) {
+            return self.wrong(&key("port"), 0, "use a port from 1 to 65535");
+        }
+        if raw.password_file.is_some() && raw.username.is_none() {
+            return self.wrong(&key("password_file"), raw.password_file, &format!("give {section}.username too"));
+        }
         let own = match (raw.cert_file, raw.key_file) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            (Some(_), None) => return self.wrong("mqtt.key_file", "missing", "give the certificate's key too"),
-            (None, Some(_)) => return self.wrong("mqtt.cert_file", "missing", "give the key's certificate too"),
+            (Some(_), None) => return self.wrong(&key("key_file"), "missing", "give the certificate's key too"),
+            (None, Some(_)) => return self.wrong(&key("cert_file"), "missing", "give the key's certificate too"),
         };
         let tls = match raw.ca_file {
             Some(ca_file) => Some(TlsConfig { ca_file, own }),
             None if own.is_some() => {
-                return self.wrong(
-                    "mqtt.ca_file",
-                    "missing",
-                    "give the authority that signed the broker's certificate",
-                );
+                let wanted = "give the authority that signed the broker's certificate";
+                return self.wrong(&key("ca_file"), "missing", wanted);
             }
             None => None,
         };
         let port = raw.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 });
-        let (username, password_file) = (raw.username, raw.password_file);
-        Ok(MqttConfig { host: raw.host, port, username, password_file, tls, keep_alive_s })
+        Ok(Broker { host: raw.host, port, username: raw.username, password_file: raw.password_file, tls })
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct RawModel {
     pub(super) bundle: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSource {
     pub(super) kind: String,
@@ -82,6 +82,22 @@ pub(super) struct RawSource {
     pub(super) topic: Option<String>,
     pub(super) host: Option<String>,
     pub(super) port: Option<u16>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// The keys of a broker, which several sections have.
+pub(super) struct RawBroker {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,8 +1,8 @@
 //! Where samples come from: the kinds of sources with their keys.
 
 use super::check::{Checker, milliseconds};
-use super::raw::RawSource;
-use super::{ConfigError, RATE_HZ_MAX, quote};
+use super::raw::{RawBroker, RawSource};
+use super::{Broker, ConfigError, RATE_HZ_MAX, quote};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -72,10 +72,8 @@ pub enum SourceKind {
     Mqtt {
         /// The topic.
         topic: String,
-        /// The broker.
-        host: String,
-        /// Its port.
-        port: u16,
+        /// Whose topic.
+        broker: Broker,
     },
     /// What Linux knows of the device: temperatures, voltages, load, memory.
     System,
@@ -178,11 +176,10 @@ impl SourceConfig {
                 lines.push(("kind", quote("images")));
                 lines.push(("path", path(folder)));
             }
-            SourceKind::Mqtt { topic, host, port } => {
+            SourceKind::Mqtt { topic, broker } => {
                 lines.push(("kind", quote("mqtt")));
                 lines.push(("topic", quote(topic)));
-                lines.push(("host", quote(host)));
-                lines.push(("port", port.to_string()));
+                lines.extend(broker.lines());
             }
             SourceKind::System => lines.push(("kind", quote("system"))),
             SourceKind::Pumps { seed, fault_after_ms } => {
@@ -237,7 +234,7 @@ impl Checker<'_> {
                 SourceKind::Command { command, format: self.format(raw.format.as_deref())? }
             }
             "http" => self.http(&raw)?,
-            "mqtt" => self.mqtt_topic(raw.topic, raw.host, raw.port)?,
+            "mqtt" => self.mqtt_topic(&raw)?,
             "images" => match raw.path.clone().filter(|p| !p.as_os_str().is_empty()) {
                 Some(path) => SourceKind::Images { path },
                 None => return self.wrong("source.path", "missing", "give the folder of images"),
@@ -291,6 +288,11 @@ impl Checker<'_> {
             ("source.topic", raw.topic.is_some(), mqtt, "only kind \"mqtt\" has a topic"),
             ("source.host", raw.host.is_some(), mqtt, "only kind \"mqtt\" has a host"),
             ("source.port", raw.port.is_some(), mqtt, "only kind \"mqtt\" has a port"),
+            ("source.username", raw.username.is_some(), mqtt, "only kind \"mqtt\" has a user name"),
+            ("source.password_file", raw.password_file.is_some(), mqtt, "only kind \"mqtt\" has a password"),
+            ("source.ca_file", raw.ca_file.is_some(), mqtt, "only kind \"mqtt\" has certificates"),
+            ("source.cert_file", raw.cert_file.is_some(), mqtt, "only kind \"mqtt\" has certificates"),
+            ("source.key_file", raw.key_file.is_some(), mqtt, "only kind \"mqtt\" has certificates"),
             ("source.rate_hz", raw.rate_hz.is_some(), paced, "requests and messages come when they come"),
             (
                 "source.id",
@@ -359,26 +361,16 @@ impl Checker<'_> {
         Ok(SourceKind::Http { listen, deadline_ms, token_file: raw.token_file.clone() })
     }
 
-    fn mqtt_topic(
-        &self,
-        topic: Option<String>,
-        host: Option<String>,
-        port: Option<u16>,
-    ) -> Result<SourceKind, ConfigError> {
-        let topic = topic.unwrap_or_default();
+    fn mqtt_topic(&self, raw: &RawSource) -> Result<SourceKind, ConfigError> {
+        let topic = raw.topic.clone().unwrap_or_default();
         if topic.is_empty() || topic.len() > 512 || topic.contains('\0') || topic.starts_with("dl/") {
             let wanted = "give a topic or a filter with + and #, but none of Driftline's own below dl/";
             return self.wrong("source.topic", topic, wanted);
         }
+        let RawSource { host, port, username, password_file, ca_file, cert_file, key_file, .. } = raw.clone();
         let host = host.unwrap_or_else(|| "127.0.0.1".into());
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
-            return self.wrong("source.host", host, "give a host name or address, without scheme or path");
-        }
-        let port = port.unwrap_or(1883);
-        if port == 0 {
-            return self.wrong("source.port", 0, "use a port from 1 to 65535");
-        }
-        Ok(SourceKind::Mqtt { topic, host, port })
+        let broker = RawBroker { host, port, username, password_file, ca_file, cert_file, key_file };
+        Ok(SourceKind::Mqtt { topic, broker: self.broker("source", broker)? })
     }
 
     fn fault(&self, raw: Option<String>) -> Result<Option<u64>, ConfigError> {

@@ -1,12 +1,14 @@
 //! Rows that a program prints: it is started, read, and started again when it fails.
 //!
 //! A program that ends well ends the source, like a file. One that fails, floods with an endless line or prints no header is stopped and
-//! started again after a while, longer each time; while it prints faster than the model answers, it waits on its pipe.
+//! started again after a while, longer each time; while it prints faster than the model answers, it waits on its pipe. What it says on its
+//! standard error goes to the log, as far as a log can bear.
 
 use super::report::{Counters, Trouble};
 use super::source::{Player, log_ignored, log_malformed};
 use crate::config::Format;
 use crate::source::{Chunk, Row, Rows, SourceError, Wanted};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +23,11 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 /// A program that has closed its output gets so long to end.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Lines of a program's standard error that are logged in a [`QUIET`] time, and bytes of each.
+const SAID_LINES_MAX: u32 = 20;
+const SAID_BYTES_MAX: u64 = 1024;
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The program that runs, so that it can be ended while its reader waits for a line. Clones hold the same one.
 #[derive(Debug, Clone, Default)]
@@ -111,11 +118,18 @@ impl Command {
         let program = self.words.first().cloned().unwrap_or_default();
         let mut command = std::process::Command::new(&program);
         // With a process group of its own, so that what it starts ends with it.
-        command.args(&self.words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        let words = command.args(&self.words[1..]);
+        words.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let failed = |source| SourceError::Command { program: program.clone(), source };
         let mut child = command.spawn().map_err(failed)?;
-        let out = child.stdout.take();
+        let (out, err) = (child.stdout.take(), child.stderr.take());
         self.leash.hold(child);
+        if let Some(err) = err {
+            let name = program.clone();
+            // It ends with the pipe, which the program's end closes.
+            let logger = std::thread::Builder::new().name("driftline-said".into());
+            logger.spawn(move || said(BufReader::new(err), |line| tracing::info!("{name}: {line}"))).map_err(failed)?;
+        }
         let Some(out) = out else { return Err(failed(std::io::Error::other("no pipe"))) };
         let rows = Rows::open(Box::new(out), self.format, self.wanted.clone(), &program)?;
         log_ignored(&rows, &program);
@@ -131,6 +145,33 @@ impl Command {
         let wait = RESTART_FIRST.saturating_mul(1 << (self.failures - 1).min(6)).min(RESTART_MAX);
         tracing::warn!("{what}; it is started again in {} s", wait.as_secs());
         std::thread::sleep(wait);
+    }
+}
+
+/// Hands a program's standard error on line by line, so many of them in a while, and then says how many were left out.
+fn said(mut from: impl BufRead, mut log: impl FnMut(&str)) {
+    let (mut since, mut lines, mut left_out) = (Instant::now(), 0, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // What is longer is more than one line.
+        match from.by_ref().take(SAID_BYTES_MAX).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if since.elapsed() >= QUIET {
+            told(left_out, &mut log);
+            (since, lines, left_out) = (Instant::now(), 0, 0);
+        }
+        lines += 1;
+        if lines <= SAID_LINES_MAX { log(String::from_utf8_lossy(&line).trim_end()) } else { left_out += 1 }
+    }
+    told(left_out, &mut log);
+}
+
+fn told(left_out: u64, log: &mut impl FnMut(&str)) {
+    if left_out > 0 {
+        log(&format!("{left_out} more lines on its standard error were left out"));
     }
 }
 
@@ -178,5 +219,23 @@ impl Player for Command {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_floods_its_standard_error_is_cut_short() {
+        let mut logged = Vec::new();
+        let flood = "no sensor\n".repeat(10_000) + &"x".repeat(5_000);
+        said(flood.as_bytes(), |line| logged.push(line.to_owned()));
+        assert_eq!(logged.len(), SAID_LINES_MAX as usize + 1);
+        assert_eq!(logged[0], "no sensor");
+        assert_eq!(logged.last().expect("a line"), "9985 more lines on its standard error were left out");
+        logged.clear();
+        said("\u{fffd} one\n".as_bytes(), |line| logged.push(line.to_owned()));
+        assert_eq!(logged, ["\u{fffd} one"]);
     }
 }

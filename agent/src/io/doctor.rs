@@ -5,7 +5,7 @@ use super::sensors::Sensors;
 use super::start;
 use super::trial::Trial;
 use crate::bundle::Bundle;
-use crate::config::{Config, Listen, SourceKind};
+use crate::config::{Broker, Config, Listen, SourceKind};
 use crate::source::Wanted;
 use std::fs;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -155,7 +155,7 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
                 false => Problem(format!("the folder of {} is not there: create it", path.display())),
             },
         },
-        SourceKind::Mqtt { host, port, .. } => reach("the samples' broker", host, *port),
+        SourceKind::Mqtt { broker, .. } => answers("the samples' broker", broker),
         SourceKind::System => match wanted {
             None => Fine(format!("this device has {} readings", Sensors::all(Path::new("/")).names().len())),
             Some(wanted) => match Sensors::wanted(Path::new("/"), wanted, Arc::default()) {
@@ -174,10 +174,15 @@ fn source(config: &Config, wanted: Option<&Wanted>) -> Finding {
 }
 
 fn broker(config: &Config) -> Finding {
-    if let Err(e) = link::credentials(&config.mqtt) {
-        return Problem(e.to_string());
+    answers("the collector's broker", &config.mqtt.broker)
+}
+
+/// Whether a broker answers, and what one is to show it can be read.
+fn answers(what: &str, broker: &Broker) -> Finding {
+    match link::credentials(broker) {
+        Ok(_) => reach(what, &broker.host, broker.port),
+        Err(e) => Problem(e.to_string()),
     }
-    reach("the collector's broker", &config.mqtt.host, config.mqtt.port)
 }
 
 fn reach(what: &str, host: &str, port: u16) -> Finding {

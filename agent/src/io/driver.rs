@@ -394,7 +394,7 @@ impl Worker {
                     snapshot.link_changed = Some(std::time::Instant::now());
                     snapshot.connections += 1;
                 });
-                tracing::info!("connected to {}:{}", self.config.mqtt.host, self.config.mqtt.port);
+                tracing::info!("connected to {}:{}", self.config.mqtt.broker.host, self.config.mqtt.broker.port);
                 self.handle(Input::LinkUp { connection });
             }
             LinkEvent::Down { reason } => {

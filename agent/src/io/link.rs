@@ -5,7 +5,7 @@ use super::report::Counters;
 use super::start::StartError;
 use super::tls;
 use crate::agent::{self, Agent};
-use crate::config::{Config, MqttConfig};
+use crate::config::{Broker, Config};
 use driftline_shared::wire::FRAME_BYTES_MAX;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ pub(crate) fn start(
     beat: Arc<Counters>,
 ) -> Result<tokio::task::JoinHandle<()>, StartError> {
     let (fleet, device) = (config.fleet.clone(), config.device.clone());
-    let mqtt = config.mqtt.clone();
-    let (password, mut tls) = credentials(&mqtt)?;
+    let (broker, keep_alive_s) = (config.mqtt.broker.clone(), config.mqtt.keep_alive_s);
+    let (password, mut tls) = credentials(&broker)?;
     let subscribe: Vec<String> = agent.subscriptions().map(ToOwned::to_owned).into();
     let link = move |connection| {
         let death = agent::death(&fleet, &device, connection);
         // Renewed certificates count from the next connection on; while they cannot be read, the last ones do.
-        match mqtt.tls.as_ref().map(tls::client) {
+        match broker.tls.as_ref().map(tls::client) {
             Some(Ok(read)) => tls = Some(Tls(read)),
             Some(Err(error)) => tracing::warn!("the certificates of before are used: {error}"),
             None => {}
         }
         LinkConfig {
-            host: mqtt.host.clone(),
-            port: mqtt.port,
+            host: broker.host.clone(),
+            port: broker.port,
             client_id: device.to_string(),
-            username: mqtt.username.clone(),
+            username: broker.username.clone(),
             password: password.clone(),
             tls: tls.clone(),
-            keep_alive_s: mqtt.keep_alive_s,
+            keep_alive_s,
             payload_bytes_max: FRAME_BYTES_MAX as u32,
             will: Will { topic: death.topic, payload: death.payload },
             subscribe: subscribe.clone(),
@@ -49,9 +49,9 @@ pub(crate) fn start(
 }
 
 /// Password and certificates, read from their files.
-pub(crate) fn credentials(mqtt: &MqttConfig) -> Result<(Option<Secret>, Option<Tls>), StartError> {
-    let password = mqtt.password_file.as_deref().map(password).transpose()?;
-    let tls = mqtt.tls.as_ref().map(tls::client).transpose()?.map(Tls);
+pub(crate) fn credentials(broker: &Broker) -> Result<(Option<Secret>, Option<Tls>), StartError> {
+    let password = broker.password_file.as_deref().map(password).transpose()?;
+    let tls = broker.tls.as_ref().map(tls::client).transpose()?.map(Tls);
     Ok((password, tls))
 }
 

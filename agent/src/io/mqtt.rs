@@ -275,15 +275,25 @@ fn options(config: &LinkConfig) -> MqttOptions {
     options.set_max_packet_size(Some(config.payload_bytes_max.saturating_add(PACKET_OVERHEAD)));
     options.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
     options.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
-    if let Some(username) = &config.username {
-        options.set_credentials(username, config.password.as_ref().map_or("", |p| p.0.as_str()));
-    }
-    if let Some(Tls(tls)) = &config.tls {
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
-    }
+    authenticate(&mut options, config.username.as_deref(), config.password.as_ref(), config.tls.as_ref());
     let will = LastWill::new(&config.will.topic, config.will.payload.to_vec(), QoS::AtLeastOnce, true, None);
     options.set_last_will(will);
     options
+}
+
+/// Says who one is, and speaks TLS, where the broker wants it.
+pub(super) fn authenticate(
+    options: &mut MqttOptions,
+    username: Option<&str>,
+    password: Option<&Secret>,
+    tls: Option<&Tls>,
+) {
+    if let Some(username) = username {
+        options.set_credentials(username, password.map_or("", |p| p.0.as_str()));
+    }
+    if let Some(Tls(tls)) = tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
+    }
 }
 
 /// Failures in a row, after one more connection that lasted so long.

@@ -132,9 +132,9 @@ pub fn start(
                 ends(full_too, served).await;
             });
         }
-        SourceKind::Mqtt { topic, host, port } => {
+        SourceKind::Mqtt { topic, broker } => {
             runtime.spawn(async move {
-                topic::listen(&topic, &host, port, &wanted, &ring.full, &around.counters.troubles).await;
+                topic::listen(&topic, &broker, &wanted, &ring.full, &around.counters.troubles).await;
             });
         }
         _ => {

@@ -148,7 +148,7 @@ fn now(config: &Config, counters: &Counters, began: Instant) -> Status {
         pid: std::process::id(),
         running_s: began.elapsed().as_secs(),
         release: snapshot.release.map(|(model, release, id)| [model.to_string(), release.to_string(), id.to_string()]),
-        broker: format!("{}:{}", config.mqtt.host, config.mqtt.port),
+        broker: format!("{}:{}", config.mqtt.broker.host, config.mqtt.broker.port),
         connected: counters.up.load(Ordering::Relaxed),
         since_s: snapshot.link_changed.map_or(began.elapsed().as_secs(), seconds),
         connections: snapshot.connections,

@@ -3,9 +3,10 @@
 //!
 //! A message that finds the model too far behind is dropped and counted as late: a broker that had to wait would end the connection. The connection is made again for as long as the agent runs.
 
-use super::images;
 use super::report::{Trouble, Troubles};
 use super::source::{Fed, log_malformed};
+use super::{images, link, mqtt};
+use crate::config::Broker;
 use crate::source::{Chunk, Known, RowError, Wanted, members};
 use driftline_shared::manifest::Sampled;
 use rumqttc::v5::mqttbytes::QoS;
@@ -37,29 +38,31 @@ fn image_of(wanted: &Wanted) -> Option<&Sampled> {
 }
 
 /// Listens until `full` is closed.
-pub(super) async fn listen(
-    topic: &str,
-    host: &str,
-    port: u16,
-    wanted: &Wanted,
-    full: &mpsc::Sender<Fed>,
-    troubles: &Troubles,
-) {
+pub(super) async fn listen(topic: &str, at: &Broker, wanted: &Wanted, full: &mpsc::Sender<Fed>, troubles: &Troubles) {
+    let Broker { host, port, .. } = at;
     let mut malformed = 0;
     let mut down = false;
     loop {
         // Two agents on one broker must not take each other's place.
         let client_id = format!("driftline-source-{:016x}", getrandom::u64().unwrap_or_default());
-        let mut options = MqttOptions::new(client_id, host, port);
+        let mut options = MqttOptions::new(client_id, host, *port);
         options.set_keep_alive(Duration::from_secs(30));
         let largest = if image_of(wanted).is_some() { images::FILE_BYTES_MAX as usize } else { MESSAGE_BYTES_MAX };
         // Larger ones the broker keeps to itself; one that does not is to be told, not to end the connection.
         options.set_max_packet_size(u32::try_from(largest + BESIDE_BYTES_MAX).ok());
+        // Read anew for every connection: a new password or certificate needs no restart.
+        let login = link::credentials(at);
+        if let Ok((password, tls)) = &login {
+            mqtt::authenticate(&mut options, at.username.as_deref(), password.as_ref(), tls.as_ref());
+        }
         let (client, mut broker) = AsyncClient::new(options, 8);
         if client.subscribe(topic, QoS::AtLeastOnce).await.is_err() {
             return;
         }
         let why = loop {
+            if let Err(error) = &login {
+                break error.to_string();
+            }
             let event = tokio::select! {
                 event = broker.poll() => event,
                 () = full.closed() => return,

@@ -41,20 +41,24 @@ impl Trial {
 
     /// Tries the bundle in a directory; the sentence says why it must not be loaded.
     pub(crate) fn of(&self, dir: &Path) -> Result<(), String> {
+        self.within(dir, TIME_MAX)
+    }
+
+    fn within(&self, dir: &Path, time: Duration) -> Result<(), String> {
         let Some(program) = &self.program else { return Ok(()) };
         let mut command = Command::new(program);
         command.arg(SUBCOMMAND).arg("--bundle").arg(dir);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let cannot = |e: std::io::Error| format!("the model could not be tried beforehand ({e})");
         let mut child = command.spawn().map_err(cannot)?;
-        let until = Instant::now() + TIME_MAX;
+        let until = Instant::now() + time;
         let status = loop {
             match child.try_wait().map_err(cannot)? {
                 Some(status) => break status,
                 None if Instant::now() >= until => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(format!("the model took longer than {} s to load and answer", TIME_MAX.as_secs()));
+                    return Err(format!("the model took longer than {} s to load and answer", time.as_secs()));
                 }
                 None => std::thread::sleep(LOOK),
             }
@@ -106,6 +110,21 @@ pub fn try_release(dir: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trial_that_takes_for_ever_is_ended() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (program, pid) = (dir.path().join("hangs"), dir.path().join("pid"));
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ > {}\nexec sleep 600\n", pid.display()))
+            .expect("a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        let trial = Trial { program: Some(program) };
+        let why = trial.within(dir.path(), Duration::from_secs(1)).expect_err("it hangs");
+        assert_eq!(why, "the model took longer than 1 s to load and answer");
+        let pid = std::fs::read_to_string(pid).expect("it was started");
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "it was ended");
+    }
 
     #[test]
     fn a_trial_leaves_memory_to_the_model_that_answers() {

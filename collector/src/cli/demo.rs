@@ -12,7 +12,9 @@ use super::serve::log;
 use super::table::Table;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
-use driftline_agent::config::{Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, SpoolConfig, TrialConfig};
+use driftline_agent::config::{
+    Broker, Config as AgentConfig, MqttConfig, SourceConfig, SourceKind, SpoolConfig, TrialConfig,
+};
 use driftline_agent::evidence::Policy;
 use driftline_agent::io::driver;
 use driftline_agent::io::report::Hooks;
@@ -156,14 +158,7 @@ fn agent_config(n: usize, site: &str, port: u16, home: &Path, bundle: &Path) -> 
         fleet: Name::new("demo").expect("a name"),
         data_dir: home.join(&device),
         labels,
-        mqtt: MqttConfig {
-            host: "127.0.0.1".into(),
-            port,
-            username: None,
-            password_file: None,
-            tls: None,
-            keep_alive_s: 30,
-        },
+        mqtt: MqttConfig { broker: Broker::open("127.0.0.1", port), keep_alive_s: 30 },
         bundle: Some(bundle.to_owned()),
         source: SourceConfig {
             kind: SourceKind::Pumps { seed: n as u64, fault_after_ms: None },
