@@ -7,7 +7,7 @@
 
 mod port;
 
-use crate::evidence::Ring;
+use crate::evidence::{Part, Ring};
 use crate::labels::{Id, Memory};
 use crate::observe::{Profile, top};
 use crate::slot::{Action, SlotFile, Slots};
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use driftline_shared::list::Text;
 use driftline_shared::units::{MonoMs, Name, Now, Stream, WallMs, hash, hash_of_number};
 use driftline_shared::window::Window;
-use driftline_shared::wire::messages::{Birth, Block, Death, Host, Labels, Ledger, Request, ToDevice};
+use driftline_shared::wire::messages::{Birth, Block, Death, Host, Labels, Ledger, Request, ToDevice, Whole};
 use driftline_shared::wire::topic::{DeviceTopic, HostTopic, Leaf};
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind};
 use std::collections::VecDeque;
@@ -171,8 +171,13 @@ impl Agent {
         }
         let Some(say) = self.uplink.next(self.now.mono, &mut self.spool) else {
             // What people look at later comes last.
-            let part = self.evidence.next_part().cloned().map(Box::new)?;
-            return Some(self.publish(Leaf::Evidence, |buffer| wire::write(Kind::Evidence, &*part, buffer)));
+            let part = self.evidence.next_part()?;
+            return Some(publish(&self.settings, &mut self.scratch, Leaf::Evidence, |buffer| match part {
+                Part::Rows(rows) => wire::write(Kind::Evidence, rows, buffer),
+                Part::Whole { request, sample, offset, values } => {
+                    Whole::write(request, sample, offset, values, buffer)
+                }
+            }));
         };
         Some(match say {
             Say::Birth => {
@@ -434,14 +439,23 @@ impl Agent {
     }
 
     fn publish(&mut self, leaf: Leaf, write: impl FnOnce(&mut [u8]) -> Result<usize, wire::TooLarge>) -> Publish {
-        let len = write(&mut self.scratch).expect("every message has bounded parts that together fit a frame");
-        Publish {
-            topic: device_topic(&self.settings, leaf),
-            payload: Bytes::copy_from_slice(&self.scratch[..len]),
-            // A lost request is asked again; a lost answer costs no more.
-            at_least_once: leaf != Leaf::Requests,
-            retain: matches!(leaf, Leaf::Birth | Leaf::Death),
-        }
+        publish(&self.settings, &mut self.scratch, leaf, write)
+    }
+}
+
+fn publish(
+    settings: &Settings,
+    scratch: &mut [u8],
+    leaf: Leaf,
+    write: impl FnOnce(&mut [u8]) -> Result<usize, wire::TooLarge>,
+) -> Publish {
+    let len = write(scratch).expect("every message has bounded parts that together fit a frame");
+    Publish {
+        topic: device_topic(settings, leaf),
+        payload: Bytes::copy_from_slice(&scratch[..len]),
+        // A lost request is asked again; a lost answer costs no more.
+        at_least_once: leaf != Leaf::Requests,
+        retain: matches!(leaf, Leaf::Birth | Leaf::Death),
     }
 }
 
@@ -497,7 +511,8 @@ mod tests {
         agent.handle(now(0), Input::LinkUp { connection: 1 });
         let (inputs, outputs) = ([0.5, 0.5], [0.5, 0.5]);
         let outputs = Outputs::Values(&outputs);
-        let sample = Sample { event_time: WallMs(1), inputs: &inputs, outputs, trial: None, label: None, id: None };
+        let sample =
+            Sample { event_time: WallMs(1), inputs: &inputs, whole: &[], outputs, trial: None, label: None, id: None };
         agent.handle(now(1), Input::Sample(sample));
         let sent = (0..80_000).step_by(50).find(|&ms| {
             agent.handle(now(ms), Input::Tick);

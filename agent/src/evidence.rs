@@ -10,6 +10,7 @@ use driftline_shared::list::{List, Text};
 use driftline_shared::units::{MonoMs, Now, ReleaseId, WallMs};
 use driftline_shared::wire::messages::{
     EVIDENCE_OUTPUTS_MAX, EVIDENCE_ROWS_MAX, EVIDENCE_SAMPLES_MAX, Evidence, EvidenceRequest, EvidenceRow,
+    WHOLE_PART_MAX, WHOLE_VALUES_MAX,
 };
 use std::collections::VecDeque;
 
@@ -41,9 +42,73 @@ impl Default for Policy {
 struct Kept {
     id: u64,
     at: WallMs,
-    /// Inputs, then outputs.
+    /// Inputs, then outputs, then what the model took, where that is more than the inputs.
     values: Vec<f32>,
     inputs: usize,
+    outputs: usize,
+}
+
+impl Kept {
+    fn inputs(&self) -> &[f32] {
+        &self.values[..self.inputs]
+    }
+
+    fn outputs(&self) -> &[f32] {
+        &self.values[self.inputs..][..self.outputs]
+    }
+
+    fn whole(&self) -> &[f32] {
+        &self.values[self.inputs + self.outputs..]
+    }
+}
+
+/// An answer, and how much of it is on its way already.
+#[derive(Debug)]
+struct Answer {
+    request: u64,
+    rows: Vec<Box<Evidence>>,
+    /// Samples as the model took them, where their rows say that they follow.
+    whole: Vec<(u16, Vec<f32>)>,
+    sent_rows: usize,
+    /// Of the first sample of `whole` that is not sent, and how many of its numbers are.
+    sent_whole: (usize, usize),
+}
+
+impl Answer {
+    fn is_sent(&self) -> bool {
+        self.sent_rows >= self.rows.len() && self.sent_whole.0 >= self.whole.len()
+    }
+
+    fn next(&mut self) -> Option<Part<'_>> {
+        if let Some(rows) = self.rows.get(self.sent_rows) {
+            self.sent_rows += 1;
+            return Some(Part::Rows(rows));
+        }
+        let (at, sent) = self.sent_whole;
+        let (sample, values) = self.whole.get(at)?;
+        let part = &values[sent..values.len().min(sent + WHOLE_PART_MAX)];
+        let end = sent + part.len();
+        self.sent_whole = if end < values.len() { (at, end) } else { (at + 1, 0) };
+        Some(Part::Whole { request: self.request, sample: *sample, offset: sent as u32, values: part })
+    }
+}
+
+/// Part of an answer, as a frame takes it.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Samples, or why there are none.
+    Rows(&'a Evidence),
+    /// Part of a sample as the model took it.
+    Whole {
+        /// What this answers.
+        request: u64,
+        /// Which sample of the answer.
+        sample: u16,
+        /// Where in the sample the numbers belong.
+        offset: u32,
+        /// The numbers.
+        values: &'a [f32],
+    },
 }
 
 /// The ring, and what waits to be given out.
@@ -54,10 +119,8 @@ pub struct Ring {
     /// Since when samples are counted by the timer of this start, and how many left.
     day: (MonoMs, Given),
     given: u64,
-    /// The request that was answered last, with its answer.
-    last: Option<(u64, Vec<Box<Evidence>>)>,
-    /// Parts of it that are on their way already.
-    sent: usize,
+    /// What was asked last.
+    last: Option<Answer>,
     /// The write that has to be on the disk before anything leaves.
     held: Option<u64>,
 }
@@ -66,7 +129,7 @@ impl Ring {
     /// An empty ring; `given` is what left in the day of the last start. Its day goes on by the calendar, where that was known, else by
     /// this start's timer.
     pub fn new(policy: Policy, given: Given) -> Self {
-        Self { policy, kept: VecDeque::new(), day: (MonoMs(0), given), given: 0, last: None, sent: 0, held: None }
+        Self { policy, kept: VecDeque::new(), day: (MonoMs(0), given), given: 0, last: None, held: None }
     }
 
     /// Nothing leaves until this write is on the disk.
@@ -90,13 +153,16 @@ impl Ring {
         if self.policy.samples == 0 {
             return;
         }
-        let bytes = size_of::<Kept>() + size_of::<f32>() * (sample.inputs.len() + EVIDENCE_OUTPUTS_MAX);
+        let wide = sample.inputs.len() + EVIDENCE_OUTPUTS_MAX + sample.whole.len();
+        let bytes = size_of::<Kept>() + size_of::<f32>() * wide;
         let full = self.kept.len() >= (self.policy.samples as usize).min(BYTES_MAX / bytes).max(1);
         let mut values = if full { self.kept.pop_front().map(|k| k.values) } else { None }.unwrap_or_default();
         values.clear();
         values.extend_from_slice(sample.inputs);
         values.extend(sample.outputs.values().into_iter().flatten().take(EVIDENCE_OUTPUTS_MAX));
-        self.kept.push_back(Kept { id, at: sample.event_time, values, inputs: sample.inputs.len() });
+        let (inputs, outputs) = (sample.inputs.len(), values.len() - sample.inputs.len());
+        values.extend_from_slice(sample.whole);
+        self.kept.push_back(Kept { id, at: sample.event_time, values, inputs, outputs });
     }
 
     /// Another release answers.
@@ -111,17 +177,20 @@ impl Ring {
 
     /// Somebody asks for samples. How many have been given out within this day, where that is more than before.
     pub fn ask(&mut self, now: Now, release: Option<ReleaseId>, request: &EvidenceRequest) -> Option<Given> {
-        if let Some((_, parts)) = self.last.as_ref().filter(|(known, _)| *known == request.request) {
+        if let Some(answer) = self.last.as_mut().filter(|answer| answer.request == request.request) {
             // Asked again: from the beginning, but not before all of it had its turn.
-            if self.sent >= parts.len() {
-                self.sent = 0;
+            if answer.is_sent() {
+                (answer.sent_rows, answer.sent_whole) = (0, (0, 0));
             }
             return None;
         }
-        self.sent = 0;
         let before = self.given;
+        let mut whole = Vec::new();
         let parts = match self.pick(now, request) {
-            Ok(rows) => {
+            Ok(kept) => {
+                let wholes = kept.iter().zip(0u16..).map(|(kept, at)| (at, kept.whole().to_vec()));
+                whole = wholes.filter(|(_, values)| !values.is_empty()).collect();
+                let rows: Vec<EvidenceRow> = kept.into_iter().map(row).collect();
                 self.day.1.samples += rows.len() as u32;
                 self.given += rows.len() as u64;
                 let parts = rows.len().div_ceil(EVIDENCE_ROWS_MAX);
@@ -137,25 +206,22 @@ impl Ring {
                 vec![Box::new(Evidence { request: request.request, release, part: 0, parts: 1, refused, rows })]
             }
         };
-        self.last = Some((request.request, parts));
+        self.last = Some(Answer { request: request.request, rows: parts, whole, sent_rows: 0, sent_whole: (0, 0) });
         (self.given > before).then_some(self.day.1)
     }
 
     /// The next part to send.
-    pub fn next_part(&mut self) -> Option<&Evidence> {
-        let (_, parts) = self.last.as_ref().filter(|_| self.held.is_none())?;
-        let part = parts.get(self.sent)?;
-        self.sent += 1;
-        Some(part)
+    pub fn next_part(&mut self) -> Option<Part<'_>> {
+        self.last.as_mut().filter(|_| self.held.is_none())?.next()
     }
 
     /// Whether [`Ring::next_part`] has something.
     pub fn is_due(&self) -> bool {
-        self.held.is_none() && self.last.as_ref().is_some_and(|(_, parts)| self.sent < parts.len())
+        self.held.is_none() && self.last.as_ref().is_some_and(|answer| !answer.is_sent())
     }
 
     /// The newest of the samples that are asked for, oldest first.
-    fn pick(&mut self, now: Now, request: &EvidenceRequest) -> Result<Vec<EvidenceRow>, String> {
+    fn pick(&mut self, now: Now, request: &EvidenceRequest) -> Result<Vec<&Kept>, String> {
         if self.policy.samples == 0 {
             return Err("this device keeps no samples: set evidence.samples in its configuration".into());
         }
@@ -173,16 +239,22 @@ impl Ring {
         }
         let most = usize::from(request.samples).min(left).min(EVIDENCE_SAMPLES_MAX);
         let wanted = |kept: &&Kept| (request.from..=request.to).contains(&kept.at);
-        let mut rows: Vec<EvidenceRow> = self.kept.iter().rev().filter(wanted).take(most).map(row).collect();
+        let mut left = WHOLE_VALUES_MAX;
+        let fits = |kept: &&Kept| {
+            let wide = kept.whole().len();
+            let fits = wide <= left;
+            left = left.saturating_sub(wide);
+            fits
+        };
+        let mut rows: Vec<&Kept> = self.kept.iter().rev().filter(wanted).take(most).take_while(fits).collect();
         rows.reverse();
         if rows.is_empty() { Err("no sample of that time is kept on this device".into()) } else { Ok(rows) }
     }
 }
 
 fn row(kept: &Kept) -> EvidenceRow {
-    let (inputs, outputs) = kept.values.split_at(kept.inputs.min(kept.values.len()));
-    let outputs = outputs.iter().copied().collect();
-    EvidenceRow { id: kept.id, at: kept.at, inputs: inputs.iter().copied().collect(), outputs }
+    let (inputs, outputs) = (kept.inputs().iter().copied().collect(), kept.outputs().iter().copied().collect());
+    EvidenceRow { id: kept.id, at: kept.at, inputs, outputs, whole: kept.whole().len() as u32 }
 }
 
 #[cfg(test)]
@@ -192,14 +264,16 @@ mod tests {
 
     const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_795_000_000_000) };
 
+    fn sample<'a>(at: u64, inputs: &'a [f32], outputs: Outputs<'a>, whole: &'a [f32]) -> Sample<'a> {
+        Sample { event_time: WallMs(at), inputs, whole, outputs, trial: None, label: None, id: None }
+    }
+
     fn filled(samples: u32, per_day: u32, many: u64) -> Ring {
         let mut ring = Ring::new(Policy { samples, per_day }, Given::default());
         for at in 0..many {
             let (inputs, outputs) = ([at as f32, 0.5], [0.25, 0.75]);
             let outputs = Outputs::Values(&outputs);
-            let sample =
-                Sample { event_time: WallMs(at), inputs: &inputs, outputs, trial: None, label: None, id: None };
-            ring.remember(at + 100, &sample);
+            ring.remember(at + 100, &sample(at, &inputs, outputs, &[]));
         }
         ring
     }
@@ -209,6 +283,7 @@ mod tests {
         ring.ask(now, None, &EvidenceRequest { request, samples, from, to });
         let mut ids = Vec::new();
         while let Some(part) = ring.next_part() {
+            let Part::Rows(part) = part else { continue };
             if part.refused != Text::default() {
                 return Err(part.refused.to_string());
             }
@@ -267,18 +342,35 @@ mod tests {
     #[test]
     fn wide_samples_take_no_more_memory() {
         let mut ring = Ring::new(Policy { samples: SAMPLES_MAX, per_day: 1 }, Given::default());
-        let inputs = vec![0.5f32; 10_000];
-        let wide = |at| Sample {
-            event_time: WallMs(at),
-            inputs: &inputs,
-            outputs: Outputs::Missing,
-            trial: None,
-            label: None,
-            id: None,
-        };
-        (0..2_000).for_each(|at| ring.remember(at, &wide(at)));
+        let image = vec![0.5f32; 10_000];
+        (0..2_000).for_each(|at| ring.remember(at, &sample(at, &[1.0], Outputs::Missing, &image)));
         let [kept, _] = ring.counts();
-        assert!(kept > 700 && kept as usize * 4 * inputs.len() <= BYTES_MAX, "{kept}");
+        assert!(kept > 700 && kept as usize * 4 * image.len() <= BYTES_MAX, "{kept}");
+    }
+
+    #[test]
+    fn images_follow_their_rows_in_pieces_and_as_many_as_one_answer_takes() {
+        let mut ring = Ring::new(Policy { samples: 100, per_day: 100 }, Given::default());
+        let image = |at: u64| (0..150_528).map(|i| (i + at as usize) as f32).collect::<Vec<f32>>();
+        (0..10).for_each(|at| ring.remember(at, &sample(at, &[at as f32], Outputs::Values(&[0.5]), &image(at))));
+        let request = EvidenceRequest { request: 1, samples: 9, from: WallMs(0), to: WallMs(u64::MAX) };
+        assert_eq!(ring.ask(NOW, None, &request).map(|given| given.samples), Some(3), "three fit");
+        for _ in 0..2 {
+            let Some(Part::Rows(rows)) = ring.next_part() else { panic!("rows first") };
+            assert_eq!(
+                rows.rows.iter().map(|r| (r.id, r.whole)).collect::<Vec<_>>(),
+                [7, 8, 9].map(|id| (id, 150_528))
+            );
+            let mut found = vec![Vec::new(); 3];
+            while let Some(part) = ring.next_part() {
+                let Part::Whole { request: 1, sample, offset, values } = part else { panic!("{part:?}") };
+                assert!(values.len() <= WHOLE_PART_MAX);
+                assert_eq!(found[usize::from(sample)].len(), offset as usize);
+                found[usize::from(sample)].extend_from_slice(values);
+            }
+            assert_eq!(found, [7, 8, 9].map(image));
+            assert_eq!(ring.ask(NOW, None, &request), None, "asked again");
+        }
     }
 
     #[test]

@@ -437,6 +437,10 @@ impl Collector {
                 }
                 Request::Clock { .. } => {}
             },
+            Leaf::Evidence if frame.kind == Kind::Whole => {
+                let part = messages::Whole::read(frame.payload).ok_or(wire::Malformed::Payload)?;
+                self.whole_came(now, name, &part);
+            }
             Leaf::Evidence => {
                 let part: Box<messages::Evidence> = Box::new(frame.read(Kind::Evidence)?);
                 self.evidence_came(now, name, &part);

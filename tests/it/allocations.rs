@@ -58,8 +58,15 @@ fn a_sample_allocates_nothing_of_ours() {
             let outputs = model.answer(&reading.values, &mut out);
             assert!(matches!(outputs, Outputs::Values(_)));
             let at = now(from + i as u64);
-            let sample =
-                Sample { event_time: at.wall, inputs: &reading.values, outputs, trial: None, label: Some(0), id: None };
+            let sample = Sample {
+                event_time: at.wall,
+                inputs: &reading.values,
+                whole: &[],
+                outputs,
+                trial: None,
+                label: Some(0),
+                id: None,
+            };
             agent.handle(at, Input::Sample(sample));
         }
     };
@@ -74,7 +81,8 @@ fn a_sample_allocates_nothing_of_ours() {
         for (i, reading) in readings.iter().enumerate() {
             let at = now(2 * SAMPLES + i as u64);
             let (inputs, outputs) = (&reading.values, Outputs::Values(&outputs));
-            let sample = Sample { event_time: at.wall, inputs, outputs, trial: None, label: None, id: None };
+            let sample =
+                Sample { event_time: at.wall, inputs, whole: &[], outputs, trial: None, label: None, id: None };
             agent.handle(at, Input::Sample(sample));
         }
     });

@@ -7,7 +7,8 @@ use driftline_shared::sketch::{Cells, Grid};
 use driftline_shared::units::{Generation, Name, ReleaseId, Seq, Stream, WallMs, hash};
 use driftline_shared::window::Window;
 use driftline_shared::wire::messages::{
-    Birth, Block, Death, Event, Gap, GapReason, Host, Labels, Ledger, Request, SlotState, ToDevice, Truth,
+    Birth, Block, Death, Event, Evidence, EvidenceRow, Gap, GapReason, Host, Labels, Ledger, Request, SlotState,
+    ToDevice, Truth, Whole,
 };
 use driftline_shared::wire::{self, FRAME_BYTES_MAX, Frame, Kind, pack};
 use std::path::Path;
@@ -69,6 +70,23 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         truths: [(hash(b"row-1"), 1), (hash(b"row-2"), 0)].into_iter().collect(),
     };
     one("labels", &|b| wire::write(Kind::Labels, &labels, b).expect("fits"));
+    let row = EvidenceRow {
+        id: hash(b"row-1"),
+        at: WallMs(1_795_300_020_500),
+        inputs: [0.5, f32::NAN].into_iter().collect(),
+        outputs: [0.25, 0.75].into_iter().collect(),
+        whole: 3,
+    };
+    let evidence = Evidence {
+        request: 41,
+        release: Some(ReleaseId(0x99aa)),
+        part: 0,
+        parts: 1,
+        refused: Text::default(),
+        rows: [row].into_iter().collect(),
+    };
+    one("evidence", &|b| wire::write(Kind::Evidence, &evidence, b).expect("fits"));
+    one("whole", &|b| Whole::write(41, 0, 0, &[0.5, -1.0, f32::INFINITY], b).expect("fits"));
     let truth = Event::Truth(Truth { batch: 77, counted: 300, repeated: 2, unknown: 1, refused: 0 });
     one("truth", &|b| wire::write(Kind::Event, &truth, b).expect("fits"));
     one("scores", &|b| {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A vibration of 50 readings a period with some noise, `times` as strong.
-fn vibration(path: &Path, rows: usize, times: f64) {
+pub(crate) fn vibration(path: &Path, rows: usize, times: f64) {
     let mut random = Random::new(rows as u64);
     let mut table = "accel\n".to_owned();
     for at in 0..rows {
@@ -76,7 +76,7 @@ fn a_signal_is_cut_into_samples_and_watched_by_its_figures() {
 }
 
 /// Noise around a grey; how bright and how much.
-fn picture(path: &Path, random: &mut Random, brightness: f64) {
+pub(crate) fn picture(path: &Path, random: &mut Random, brightness: f64) {
     let pixel = |_, _| Luma([(brightness + 20.0 * random.normal()).clamp(0.0, 255.0) as u8]);
     GrayImage::from_fn(16, 16, pixel).save(path).expect("an image");
 }

@@ -330,8 +330,15 @@ impl Sim {
         let answered = node.agent.active().map_or(Outputs::Failed, by);
         let label = (!self.late_truth).then_some(reading.class as u16);
         node.truths.push((reading.class, top(&outputs).map_or(0, |(class, _)| class)));
-        let sample =
-            Sample { event_time: now.wall, inputs: &reading.values, outputs: answered, trial, label, id: None };
+        let sample = Sample {
+            event_time: now.wall,
+            inputs: &reading.values,
+            whole: &[],
+            outputs: answered,
+            trial,
+            label,
+            id: None,
+        };
         node.agent.handle(now, Input::Sample(sample));
     }
 

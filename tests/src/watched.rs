@@ -68,6 +68,6 @@ pub fn sample(agent: &mut Agent, ms: u64, inputs: &[f32], outputs: Outputs<'_>) 
     let at = now(ms);
     agent.handle(
         at,
-        Input::Sample(Sample { event_time: at.wall, inputs, outputs, trial: None, label: None, id: None }),
+        Input::Sample(Sample { event_time: at.wall, inputs, whole: &[], outputs, trial: None, label: None, id: None }),
     );
 }

@@ -85,8 +85,10 @@ pub enum Input<'a> {
 pub struct Sample<'a> {
     /// When it was sensed.
     pub event_time: WallMs,
-    /// The model's inputs.
+    /// What is watched of the model's inputs.
     pub inputs: &'a [f32],
+    /// The inputs themselves, where they are more; else empty.
+    pub whole: &'a [f32],
     /// What the active model made of them.
     pub outputs: Outputs<'a>,
     /// What the model on trial made of them, when there is one.

@@ -67,6 +67,11 @@ impl Answered {
         self.watched.get(from..from + many).unwrap_or_default()
     }
 
+    /// The sample itself, where more than itself is watched of it; else nothing.
+    pub fn whole<'a>(&self, inputs: &'a [f32]) -> &'a [f32] {
+        if self.watched.is_empty() { &[] } else { inputs }
+    }
+
     /// The chunk's first sample that was not inferred.
     pub fn end(&self) -> usize {
         self.first + self.made.len()

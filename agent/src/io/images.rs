@@ -83,6 +83,21 @@ fn arrange(bytes: &[u8], channels: u8, planar: bool, pixels: Pixels) -> Vec<f32>
     }
 }
 
+/// Writes what a model took as a PNG file.
+pub fn write(path: &Path, sampled: &Sampled, values: &[f32]) -> std::io::Result<()> {
+    let Sampled::Image { width, height, channels, planar, pixels } = sampled else {
+        return Err(std::io::Error::other("the model takes no images"));
+    };
+    let (many, scale) = (usize::from(*channels), if *pixels == Pixels::Unit { 255.0 } else { 1.0 });
+    let points = values.len() / many.max(1);
+    let place = |at: usize| if *planar { at % many * points + at / many } else { at };
+    // A cast keeps what lies beyond a byte at its ends.
+    let bytes: Vec<u8> = (0..points * many).map(|at| (values[place(at)] * scale).round() as u8).collect();
+    let colour = if *channels == 3 { image::ExtendedColorType::Rgb8 } else { image::ExtendedColorType::L8 };
+    image::save_buffer_with_format(path, &bytes, *width, *height, colour, ImageFormat::Png)
+        .map_err(std::io::Error::other)
+}
+
 /// Image files of a folder in the order of their names.
 pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let is_image = |path: &PathBuf| {
@@ -180,6 +195,22 @@ mod tests {
         let found = pixels(&large, &sampled(1, true, Pixels::Byte)).unwrap();
         assert!(found.len() == 8 && found.iter().all(|v| (v - 200.0).abs() <= 1.0), "{found:?}");
         assert_eq!(files(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_a_model_took_is_an_image_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from.png"), dir.path().join("to.png"));
+        RgbImage::from_fn(4, 2, |x, y| Rgb([x as u8 * 60, y as u8 * 200, 7])).save(&from).unwrap();
+        for (planar, scale) in
+            [(true, Pixels::Unit), (false, Pixels::Unit), (true, Pixels::Byte), (false, Pixels::Byte)]
+        {
+            let sampled = sampled(3, planar, scale);
+            write(&to, &sampled, &pixels(&from, &sampled).unwrap()).unwrap();
+            assert_eq!(image::open(&to).unwrap().to_rgb8(), image::open(&from).unwrap().to_rgb8(), "{sampled:?}");
+        }
+        write(&to, &sampled(1, false, Pixels::Byte), &[-5.0, 300.0, f32::NAN, 8.0, 0.0, 1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(image::open(&to).unwrap().to_luma8().into_raw()[..4], [0, 255, 0, 8]);
     }
 
     #[test]

@@ -4,7 +4,11 @@ use super::client::{Client, Failure};
 use super::live::Live;
 use super::output::{Output, clean, text};
 use anyhow::{Context, bail};
+use driftline_agent::derived;
+use driftline_agent::io::images;
+use driftline_shared::manifest::Sampled;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +40,9 @@ pub enum Command {
     Show {
         /// Its number
         id: u64,
+        /// Write each image as PNG, or each stretch of a signal as CSV, into this folder
+        #[arg(long, value_name = "FOLDER")]
+        files: Option<PathBuf>,
     },
 }
 
@@ -75,7 +82,10 @@ pub fn run(command: &Command, client: &Client, output: &Output) -> anyhow::Resul
             )?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Show { id } => show(&client.get(&format!("evidence/{id}"))?, output),
+        Command::Show { id, files } => {
+            let request = client.get(&format!("evidence/{id}"))?;
+            files.as_deref().map_or_else(|| show(&request, output), |folder| write(&request, folder))
+        }
     }
 }
 
@@ -96,11 +106,8 @@ async fn answered(id: u64, patience: Duration, client: &Client) -> anyhow::Resul
     tokio::time::timeout(patience, follow).await.unwrap_or_else(|_| Err(late().into()))
 }
 
-fn show(request: &Value, output: &Output) -> anyhow::Result<ExitCode> {
-    if output.json {
-        output.one(request, |_| Vec::new())?;
-        return Ok(ExitCode::SUCCESS);
-    }
+/// Fails where a request has brought no samples.
+fn complete(request: &Value) -> anyhow::Result<()> {
     let device = clean(request["wanted"]["device"].as_str().unwrap_or_default());
     match request["state"].as_str() {
         Some("complete") => {}
@@ -108,6 +115,58 @@ fn show(request: &Value, output: &Output) -> anyhow::Result<ExitCode> {
         Some("expired") => bail!("{device} did not answer within a day"),
         _ => bail!("{device} has not answered yet"),
     }
+    Ok(())
+}
+
+/// Writes the samples as the model took them, a file each.
+fn write(request: &Value, folder: &Path) -> anyhow::Result<ExitCode> {
+    complete(request)?;
+    let Some(sampled) = request.get("sampled").and_then(|s| serde_json::from_value::<Sampled>(s.clone()).ok()) else {
+        bail!("its samples are rows, without files of their own: leave --files out")
+    };
+    std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let mut gone = 0;
+    for row in request["rows"].as_array().into_iter().flatten() {
+        let whole = row["whole"].as_array().into_iter().flatten();
+        let values: Vec<f32> = whole.map(|v| v.as_f64().map_or(f32::NAN, |v| v as f32)).collect();
+        if values.len() != derived::raw_len(&sampled) {
+            gone += 1;
+            continue;
+        }
+        let id: String = row["id"].as_str().unwrap_or_default().chars().filter(char::is_ascii_hexdigit).collect();
+        let name = format!("{}-{id}", row["at_ms"].as_u64().unwrap_or_default());
+        let path = match &sampled {
+            Sampled::Image { .. } => folder.join(name + ".png"),
+            Sampled::Signal { .. } => folder.join(name + ".csv"),
+        };
+        let cannot = || format!("{} cannot be written", path.display());
+        match &sampled {
+            Sampled::Image { .. } => images::write(&path, &sampled, &values).with_context(cannot)?,
+            Sampled::Signal { channels, planar, .. } => {
+                let mut table = csv::Writer::from_path(&path).with_context(cannot)?;
+                table.write_record(channels.iter().map(|name| name.as_str()))?;
+                let (many, length) = (channels.len().max(1), values.len() / channels.len().max(1));
+                for at in 0..length {
+                    let place = |channel| if *planar { channel * length + at } else { at * many + channel };
+                    table.write_record((0..many).map(|channel| values[place(channel)].to_string()))?;
+                }
+                table.flush().with_context(cannot)?;
+            }
+        }
+        println!("{}", path.display());
+    }
+    if gone > 0 {
+        eprintln!("note: {gone} samples are no longer kept whole; `driftline evidence show` has their figures");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(request: &Value, output: &Output) -> anyhow::Result<ExitCode> {
+    if output.json {
+        output.one(request, |_| Vec::new())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    complete(request)?;
     let list = |key: &str| request[key].as_array().cloned().unwrap_or_default();
     // A release that the collector does not know has no names here.
     let names = |key: &str| -> Vec<String> {

@@ -7,9 +7,11 @@ use super::{Collector, Refused, Topic};
 use crate::record::Write;
 use driftline_shared::baseline::Role;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::Task;
+use driftline_shared::manifest::{Sampled, Task};
 use driftline_shared::units::{MonoMs, Name, Now, ReleaseId, WallMs};
-use driftline_shared::wire::messages::{self, EVIDENCE_OUTPUTS_MAX, EVIDENCE_SAMPLES_MAX, EvidenceRequest, ToDevice};
+use driftline_shared::wire::messages::{
+    self, EVIDENCE_OUTPUTS_MAX, EVIDENCE_SAMPLES_MAX, EvidenceRequest, ToDevice, WHOLE_VALUES_MAX,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ pub const REQUESTS_MAX: usize = 256;
 const RETRY_MS: u64 = 30_000;
 /// And given up after so long.
 const PATIENCE_MS: u64 = 86_400_000;
+/// Numbers of images and signals that are kept of all answers together; the oldest answer's give way.
+const WHOLE_KEPT_MAX: usize = 1 << 23;
 /// Longest reason.
 const REASON_BYTES_MAX: usize = 400;
 
@@ -66,6 +70,9 @@ pub struct Row {
     pub inputs: Vec<Option<f32>>,
     /// What the model made of them.
     pub outputs: Vec<Option<f32>>,
+    /// The image or stretch of a signal as the model took it, whose figures the inputs are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole: Vec<Option<f32>>,
 }
 
 /// A request with what came of it.
@@ -85,6 +92,9 @@ pub struct Request {
     pub inputs: Vec<String>,
     /// Names of the outputs.
     pub outputs: Vec<String>,
+    /// What a sample is, where it is more than a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Box<Sampled>>,
     /// The samples, oldest first.
     pub rows: Vec<Row>,
 }
@@ -101,7 +111,33 @@ pub struct Requests {
 #[derive(Debug, Default)]
 struct Coming {
     told: Option<MonoMs>,
-    parts: BTreeMap<u16, Vec<Row>>,
+    /// Rows by part, of so many, with the release that they are of.
+    parts: BTreeMap<u16, Vec<messages::EvidenceRow>>,
+    of: u16,
+    release: Option<ReleaseId>,
+    /// Numbers by sample and where in it they belong.
+    whole: BTreeMap<(u16, u32), Vec<f32>>,
+}
+
+impl Coming {
+    /// The samples, once all of them are here.
+    fn rows(&mut self, most: usize) -> Option<Vec<Row>> {
+        if self.of == 0 || self.parts.len() < usize::from(self.of) {
+            return None;
+        }
+        let rows = self.parts.values().flatten().take(most).zip(0u16..);
+        let whole = |sample: u16, wanted: u32| {
+            let mut values = Vec::with_capacity((wanted as usize).min(WHOLE_VALUES_MAX));
+            for ((_, offset), part) in self.whole.range((sample, 0)..=(sample, u32::MAX)) {
+                if *offset as usize != values.len() {
+                    return None;
+                }
+                values.extend_from_slice(part);
+            }
+            (values.len() == wanted as usize).then_some(values)
+        };
+        rows.map(|(read, sample)| Some(row(read, &whole(sample, read.whole)?))).collect()
+    }
 }
 
 impl Requests {
@@ -163,6 +199,7 @@ impl Collector {
             said: String::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            sampled: None,
             rows: Vec::new(),
         };
         self.evidence.by_id.insert(id, request);
@@ -221,17 +258,62 @@ impl Collector {
         if part.part >= part.parts || parts > most {
             return;
         }
-        coming.parts.insert(part.part, part.rows.iter().map(row).collect());
-        if coming.parts.len() < parts {
+        let rows: Vec<messages::EvidenceRow> = part.rows.iter().cloned().collect();
+        // A device that was restarted meanwhile gives out other samples.
+        if coming.of != part.parts || coming.parts.get(&part.part).is_some_and(|known| *known != rows) {
+            (coming.parts, coming.whole) = Default::default();
+        }
+        (coming.of, coming.release) = (part.parts, part.release);
+        coming.parts.insert(part.part, rows);
+        self.complete_evidence(now, id);
+    }
+
+    /// Part of a sample as the model took it.
+    pub(super) fn whole_came(&mut self, now: Now, device: &Name, part: &messages::Whole<'_>) {
+        let id = part.request;
+        let Some(request) = self.evidence.by_id.get(&id).filter(|r| r.wanted.device == *device) else { return };
+        let Some(coming) = self.evidence.coming.get_mut(&id) else { return };
+        let values: Vec<f32> = part.values().collect();
+        let held: usize = coming.whole.values().map(Vec::len).sum();
+        let fits = part.sample < request.wanted.samples && held + values.len() <= WHOLE_VALUES_MAX;
+        if values.is_empty() || !fits || coming.whole.contains_key(&(part.sample, part.offset)) {
             return;
         }
-        let rows = std::mem::take(&mut coming.parts).into_values().flatten();
-        request.rows = rows.take(usize::from(request.wanted.samples)).collect();
-        let (inputs, outputs) = self.names_of(part.release);
+        coming.whole.insert((part.sample, part.offset), values);
+        self.complete_evidence(now, id);
+    }
+
+    /// Keeps an answer that is complete.
+    fn complete_evidence(&mut self, now: Now, id: u64) {
+        let Some(coming) = self.evidence.coming.get_mut(&id) else { return };
+        let Some(request) = self.evidence.by_id.get_mut(&id) else { return };
+        let Some(rows) = coming.rows(usize::from(request.wanted.samples)) else { return };
+        request.rows = rows;
+        let release = coming.release;
+        let (inputs, outputs) = self.names_of(release);
+        let sampled = release.and_then(|id| self.releases.get(&id)?.schema.sampled.clone()).map(Box::new);
         if let Some(request) = self.evidence.by_id.get_mut(&id) {
-            (request.inputs, request.outputs) = (inputs, outputs);
+            (request.inputs, request.outputs, request.sampled) = (inputs, outputs, sampled);
         }
         self.end_evidence(now, id, State::Complete, "evidence.came");
+        self.make_room();
+    }
+
+    /// The numbers of the oldest answers give way to those of new ones; their figures stay.
+    fn make_room(&mut self) {
+        let size = |request: &Request| request.rows.iter().map(|row| row.whole.len()).sum::<usize>();
+        let mut kept: usize = self.evidence.by_id.values().map(size).sum();
+        for request in self.evidence.by_id.values_mut() {
+            if kept <= WHOLE_KEPT_MAX {
+                break;
+            }
+            let of_request = size(request);
+            if of_request > 0 {
+                kept -= of_request;
+                request.rows.iter_mut().for_each(|row| row.whole = Vec::new());
+                self.writes.push(Write::Evidence(Box::new(request.clone())));
+            }
+        }
     }
 
     fn names_of(&self, release: Option<ReleaseId>) -> (Vec<String>, Vec<String>) {
@@ -263,7 +345,8 @@ impl Collector {
     }
 }
 
-fn row(row: &messages::EvidenceRow) -> Row {
+fn row(row: &messages::EvidenceRow, whole: &[f32]) -> Row {
     let known = |values: &[f32]| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
-    Row { id: format!("{:016x}", row.id), at_ms: row.at.0, inputs: known(&row.inputs), outputs: known(&row.outputs) }
+    let (inputs, outputs, whole) = (known(&row.inputs), known(&row.outputs), known(whole));
+    Row { id: format!("{:016x}", row.id), at_ms: row.at.0, inputs, outputs, whole }
 }

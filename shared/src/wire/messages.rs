@@ -241,6 +241,67 @@ pub struct EvidenceRow {
     pub inputs: List<f32, FEATURES_MAX>,
     /// What the model made of them.
     pub outputs: List<f32, EVIDENCE_OUTPUTS_MAX>,
+    /// Numbers that the model took, where these are more than the watched inputs: they come in frames of [`Whole`].
+    pub whole: u32,
+}
+
+/// Numbers of all samples of one answer together that come as [`Whole`]; fewer samples are given out where they are large.
+pub const WHOLE_VALUES_MAX: usize = 1 << 19;
+/// And of one frame.
+pub const WHOLE_PART_MAX: usize = 12 * 1024;
+
+/// Part of a signal or an image as the model took it, borrowed from its frame: request as u64, sample as u16, offset as u32, then the
+/// numbers as f32.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Whole<'a> {
+    /// What this answers.
+    pub request: u64,
+    /// Which sample of the answer, from 0.
+    pub sample: u16,
+    /// Where in the sample the numbers belong.
+    pub offset: u32,
+    values: &'a [u8],
+}
+
+impl<'a> Whole<'a> {
+    const HEAD: usize = 14;
+
+    /// Reads a frame's payload; `None` when it is too short, too long or ends within a number.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let (request, rest) = payload.split_first_chunk::<8>()?;
+        let (sample, rest) = rest.split_first_chunk::<2>()?;
+        let (offset, values) = rest.split_first_chunk::<4>()?;
+        let fits = values.len().is_multiple_of(4) && values.len() <= 4 * WHOLE_PART_MAX;
+        fits.then_some(Self {
+            request: u64::from_le_bytes(*request),
+            sample: u16::from_le_bytes(*sample),
+            offset: u32::from_le_bytes(*offset),
+            values,
+        })
+    }
+
+    /// The numbers.
+    pub fn values(&self) -> impl Iterator<Item = f32> + 'a {
+        self.values.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+    }
+
+    /// Writes the frame of these numbers and returns its length.
+    pub fn write(request: u64, sample: u16, offset: u32, values: &[f32], buffer: &mut [u8]) -> Result<usize, TooLarge> {
+        write_with(Kind::Whole, buffer, |payload| {
+            let len = Self::HEAD + 4 * values.len();
+            let payload = payload.get_mut(..len)?;
+            payload[..8].copy_from_slice(&request.to_le_bytes());
+            payload[8..10].copy_from_slice(&sample.to_le_bytes());
+            payload[10..14].copy_from_slice(&offset.to_le_bytes());
+            payload[14..]
+                .as_chunks_mut::<4>()
+                .0
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, value)| *to = value.to_le_bytes());
+            Some(len)
+        })
+    }
 }
 
 /// What samples really were, told to the device that judged them.

@@ -61,12 +61,14 @@ pub enum Kind {
     Labels = 10,
     /// [`messages::Evidence`].
     Evidence = 11,
+    /// Part of a sample: see [`messages::Whole`].
+    Whole = 12,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block, Labels, Evidence]
+        [Birth, Death, Windows, Event, Request, ToDevice, Host, Gap, Block, Labels, Evidence, Whole]
             .into_iter()
             .find(|&k| k as u8 == byte)
     }

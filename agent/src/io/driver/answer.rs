@@ -89,8 +89,8 @@ impl Worker {
                     _ => None,
                 };
                 let watched = answered.watched(at, inputs);
-                let sample =
-                    Sample { event_time: now.wall, inputs: watched, outputs, trial, label: read.label, id: read.id };
+                let (whole, label, id) = (answered.whole(inputs), read.label, read.id);
+                let sample = Sample { event_time: now.wall, inputs: watched, whole, outputs, trial, label, id };
                 self.agent.handle(now, Input::Sample(sample));
                 // A release may have changed by this sample; the next one belongs to the new model.
                 self.act().then_some(at + 1)
