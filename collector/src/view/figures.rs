@@ -5,7 +5,7 @@ use crate::explain::number;
 use crate::history::{Group, Known};
 use crate::incident::{Change, Incident, Scope};
 use crate::release::Release;
-use driftline_shared::drift::distance::Convention;
+use driftline_shared::drift::distance::{Convention, ks_bounds};
 use driftline_shared::drift::scores::Family;
 use driftline_shared::drift::transport;
 use driftline_shared::sketch::Cells;
@@ -130,7 +130,8 @@ impl View<'_> {
             row("expert-psi", format!("{:.4}", Convention::PSI.of(&feature.counts, &now.counts)));
             if let Cells::Edges(edges) = &feature.cells {
                 let (low, high) = (feature.min.min(now.min), feature.max.max(now.max));
-                row("expert-ks", format!("{:.4}", Convention::KS.of(&feature.counts, &now.counts)));
+                let (at_least, at_most) = ks_bounds(&feature.counts, &now.counts);
+                row("expert-ks", format!("{at_least:.4} – {at_most:.4}"));
                 // Incidents and bundles of before sums were kept have counts alone.
                 let w1 = if feature.sums.len() == now.sums.len() && !now.sums.is_empty() {
                     transport::w1_by_sums(edges, &feature.counts, &feature.sums, &now.counts, &now.sums)

@@ -270,6 +270,25 @@ fn l_infinity<C: Count>(reference: &Side<'_, C>, current: &Side<'_, C>) -> f64 {
     worst((0..reference.counts.len()).map(|i| fabs(reference.share(i) - current.share(i))))
 }
 
+/// Between what and what the Kolmogorov-Smirnov D of the values lies, given their counts on the same cells: at the edges both
+/// distributions are known, and inside a cell each may have all of its values before the first of the other.
+pub fn ks_bounds(reference: &[u32], current: &[u32]) -> (f64, f64) {
+    let total = |counts: &[u32]| counts.iter().map(|&c| f64::from(c)).sum::<f64>();
+    let (n, m) = (total(reference), total(current));
+    if n <= 0.0 || m <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let (mut f, mut g, mut low, mut high) = (0.0, 0.0, 0.0f64, 0.0f64);
+    for (&p, &q) in reference.iter().zip(current) {
+        let (before_f, before_g) = (f, g);
+        f += f64::from(p) / n;
+        g += f64::from(q) / m;
+        low = low.max(libm::fabs(f - g));
+        high = high.max(f - before_g).max(g - before_f);
+    }
+    (low, high.min(1.0))
+}
+
 fn ks_d<C: Count>(reference: &Side<'_, C>, current: &Side<'_, C>) -> f64 {
     let (mut below, mut below_now) = (0.0, 0.0);
     worst((0..reference.counts.len()).map(|i| {
@@ -351,7 +370,9 @@ fn block(from: usize, n: usize, term: &impl Fn(usize) -> f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn by_hand() {
@@ -374,6 +395,27 @@ mod tests {
         assert!((Convention::PSI.of(&p, &q) - psi).abs() < 1e-15);
         assert_eq!(Convention::JS.of(&[1_u32, 0], &[0, 1]), 1.0);
         assert_eq!(Convention::JS.of(&p, &p), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_distance_of_the_values_lies_within_the_bounds_of_their_counts(
+            a in prop::collection::vec(0u8..40, 1..60),
+            b in prop::collection::vec(0u8..40, 1..60),
+            mut edges in prop::collection::vec(0u8..40, 0..8),
+        ) {
+            edges.sort_unstable();
+            let counts = |values: &[u8]| {
+                let mut counts = [0u32; 9];
+                values.iter().for_each(|v| counts[edges.partition_point(|edge| edge < v)] += 1);
+                counts
+            };
+            let upto = |values: &[u8], x: u8| values.iter().filter(|v| **v <= x).count() as f64 / values.len() as f64;
+            let d = (0..40).map(|x| libm::fabs(upto(&a, x) - upto(&b, x))).fold(0.0, f64::max);
+            let (low, high) = ks_bounds(&counts(&a), &counts(&b));
+            prop_assert!(low <= d + 1e-12 && d <= high + 1e-12, "{} {} {}", low, d, high);
+            prop_assert!((low - Convention::KS.of(&counts(&a), &counts(&b))).abs() < 1e-12);
+        }
     }
 
     #[test]
