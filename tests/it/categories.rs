@@ -2,6 +2,7 @@
 
 use crate::fleet::{Collector, agent, agent_config, baseline, binary, must, root, run, wait_for};
 use crate::sources::post;
+use driftline_agent::bundle::Bundle;
 use driftline_shared::random::Random;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -40,7 +41,8 @@ fn bundle(dir: &Path) -> (PathBuf, String) {
         .args([&model, Path::new("--data"), &data]));
     fs::create_dir(dir.join("corpus")).expect("a folder");
     let more = ["--name", "press", "--window", "1s", "--window-samples", "100", "--rows", "independent"];
-    (baseline(dir, "corpus/sk-columns.onnx", &data, &[&more[..], &["--categorical", "mode"]].concat()), said)
+    let columns = ["--categorical", "mode", "--tolerance-of", "load=0.5"];
+    (baseline(dir, "corpus/sk-columns.onnx", &data, &[&more[..], &columns].concat()), said)
 }
 
 /// The incident that begins with these words, of an agent whose samples have codes of these shares.
@@ -76,6 +78,8 @@ fn a_shift_among_categories_is_told_in_words() {
     let dir = dir.path();
     let (bundle, said) = bundle(dir);
     assert!(said.contains("modus cannot be categorical: the readings are temp, load, mode"), "{said}");
+    let baseline = Bundle::read(&bundle).expect("a bundle").baseline().clone();
+    assert_eq!(baseline.features[..2].iter().map(|f| f.tolerance).collect::<Vec<_>>(), [0.1, 0.5]);
     let collector = Collector::start(dir, None, "");
     must(&mut collector.cli(&["models", "add", bundle.to_str().expect("a path")]));
     let plan = must(&mut collector.cli(&["plan", "--model", "press"]));

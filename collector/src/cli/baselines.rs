@@ -7,6 +7,7 @@
 use super::output::progress;
 use super::sampled;
 use super::table::{Read, Table, context, header, rows};
+use super::value;
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
 use driftline_agent::derived;
@@ -95,23 +96,26 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     classes: Vec<String>,
     /// Unit of a column for sentences, such as temp_c=°C; may be given several times
-    #[arg(long = "unit", value_parser = key_value)]
+    #[arg(long = "unit", value_parser = value::unit)]
     units: Vec<(String, String)>,
     /// Length of a window on the device, such as 60s or 5min
-    #[arg(long, default_value = "60s", value_parser = duration_ms)]
+    #[arg(long, default_value = "60s", value_parser = value::window_ms)]
     window: u32,
     /// Samples that a window will hold on one device
     #[arg(long, default_value_t = 60)]
     window_samples: u32,
     /// What applications get on a device when inputs are not what these rows were [default: the answer, as always]
-    #[arg(long, value_parser = guard, value_name = "flag|hold|fallback")]
+    #[arg(long, value_parser = value::guard, value_name = "flag|hold|fallback")]
     guard: Option<Guard>,
     /// Whether rows are a series in time
     #[arg(long, value_enum, default_value_t = RowOrder::Series)]
     rows: RowOrder,
     /// Smallest change worth an alarm, in standard deviations
-    #[arg(long, default_value_t = TOLERANCE_DEFAULT)]
+    #[arg(long, default_value_t = TOLERANCE_DEFAULT, value_parser = value::tolerance)]
     tolerance: f64,
+    /// The same for one reading, such as temp_c=0.5; may be given several times
+    #[arg(long = "tolerance-of", value_name = "READING=SD", value_parser = value::tolerance_of)]
+    tolerances: Vec<(String, f64)>,
     /// Column that says when a row was taken (RFC 3339, or seconds or milliseconds since 1970): shows whether the hour matters
     #[arg(long)]
     time_column: Option<String>,
@@ -121,16 +125,6 @@ pub struct Args {
     /// Directory to write the bundle to [default: <name>-<release>.bundle]
     #[arg(long)]
     out: Option<PathBuf>,
-}
-
-/// A policy by its name.
-fn guard(text: &str) -> Result<Guard, String> {
-    match text {
-        "flag" => Ok(Guard::Flag),
-        "hold" => Ok(Guard::Hold),
-        "fallback" => Ok(Guard::Fallback),
-        _ => Err("use flag, hold or fallback".into()),
-    }
 }
 
 /// Makes the bundle.
@@ -180,6 +174,8 @@ pub struct Recipe {
     pub guard: Option<Guard>,
     /// How the baseline is built.
     pub options: Options,
+    /// Readings whose tolerance is another.
+    pub tolerances: Vec<(String, f64)>,
     /// What the rows truly were.
     pub truth: Truth,
     /// What a sample is, where it is not a row.
@@ -254,6 +250,13 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         bail!("{unknown} cannot be categorical: the readings are {}", names.join(", "));
     }
     let mut built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
+    for (name, tolerance) in recipe.tolerances {
+        let features = &mut built.baseline.features;
+        match features.iter_mut().find(|feature| feature.name.as_str() == name) {
+            Some(feature) => feature.tolerance = tolerance,
+            None => bail!("{name} cannot have a tolerance of its own: no reading is called that"),
+        }
+    }
     built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
@@ -380,6 +383,7 @@ fn recipe(args: &Args, meta: &BTreeMap<String, String>, truth: Truth) -> Result<
             independent_rows: args.rows == RowOrder::Independent,
             tolerance: args.tolerance,
         },
+        tolerances: args.tolerances.clone(),
         truth,
         sampled: None,
         embedding: None,
@@ -477,24 +481,4 @@ fn golden(inputs: &[Vec<f32>], outputs: &[Vec<f32>]) -> HeapGolden {
         outputs: picked.iter().map(|&i| outputs[i].clone()).collect(),
         tolerance: GOLDEN_TOLERANCE,
     }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as column=unit, such as temp_c=°C")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-/// `500ms`, `60s`, `5min` or `1h` in milliseconds.
-pub fn duration_ms(text: &str) -> Result<u32, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "min" | "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a duration with its unit, such as 500ms, 60s, 5min or 1h".into()),
-    };
-    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale)).filter(|ms| (100..=86_400_000).contains(ms));
-    ms.map(|ms| ms as u32).ok_or_else(|| "a window lasts 100ms to 24h".into())
 }

@@ -118,6 +118,7 @@ fn bundle(onnx: &[u8], release: &str, fault: bool) -> anyhow::Result<Bundle> {
     }
     let recipe = Recipe {
         categorical: Vec::new(),
+        tolerances: Vec::new(),
         name: Name::new("pump").expect("a name"),
         release: Name::new(release).expect("a name"),
         names: COLUMNS.map(str::to_owned).into(),

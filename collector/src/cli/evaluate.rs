@@ -2,6 +2,7 @@
 
 use super::header;
 use super::output::progress;
+use super::value;
 use anyhow::{Context, Result, bail};
 use driftline_collector::evaluate::sensors::{Cut, Experiment};
 use driftline_collector::evaluate::series::TOLERANCE;
@@ -60,14 +61,8 @@ pub struct Args {
     #[arg(long, default_value_t = 20)]
     window_rows: usize,
     /// Practical tolerance, in standard deviations
-    #[arg(long, default_value_t = TOLERANCE, value_parser = tolerance)]
+    #[arg(long, default_value_t = TOLERANCE, value_parser = value::tolerance)]
     tolerance: f64,
-}
-
-fn tolerance(text: &str) -> Result<f64, String> {
-    let wanted = "give a finite number of at least 0";
-    let number: f64 = text.parse().map_err(|_| wanted.to_owned())?;
-    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err(wanted.into()) }
 }
 
 /// Prints the page.
@@ -171,17 +166,4 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
         (0..header.len()).filter(readings).map(|at| columns[at].clone()).filter(numeric).collect();
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Ok(Experiment { name, columns, trouble })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tolerance_is_a_finite_number_of_at_least_0() {
-        for bad in ["nan", "inf", "-inf", "-0.1", "1e999", "much"] {
-            assert!(tolerance(bad).is_err(), "{bad}");
-        }
-        assert_eq!((tolerance("0"), tolerance("0.25")), (Ok(0.0), Ok(0.25)));
-    }
 }

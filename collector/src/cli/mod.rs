@@ -24,6 +24,7 @@ mod sampled;
 mod serve;
 mod status;
 mod table;
+mod value;
 
 use clap::{Args, Parser, Subcommand};
 use client::{Client, Failure};
