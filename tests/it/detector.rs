@@ -1,12 +1,14 @@
 //! The detector on simulated streams: silent when nothing changes, quick when something does. Small runs of the tables that
 //! the evaluation will make at full size; seeds are fixed, so a failure is a change of behaviour and not of luck.
 
+use crate::fleet::{binary, run};
 use driftline_agent::pumps::Random;
 use driftline_shared::baseline::FeatureBaseline;
 use driftline_shared::drift::detector::OWN_WINDOWS;
 use driftline_shared::drift::scores::{Family, Tally};
 use driftline_shared::sketch::Grid;
 use driftline_tests::normal::{Stream, baseline_of, features, features_of, window};
+use std::process::Command;
 
 const N: usize = 60;
 /// The change comes when the stream's own level has been learned.
@@ -46,6 +48,16 @@ fn counts(feature: &FeatureBaseline, table: &[Vec<f32>]) -> Vec<u32> {
     let mut counts = vec![0; grid.len()];
     table.iter().for_each(|row| counts[grid.cell(row[0])] += 1);
     counts
+}
+
+/// As docs/evaluation.md has it, of a few windows each; tests/nightly has all of them.
+#[test]
+fn the_figures_of_the_evaluation_are_kept() {
+    let mut command = Command::new(binary("driftline"));
+    command.args(["evaluate", "--quick", "--check", "--only", "null", "--only", "together", "--only", "fleet"]);
+    let (code, tables, said) = run(&mut command);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(tables.matches("## ").count(), 4, "{tables}");
 }
 
 #[test]
