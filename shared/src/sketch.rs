@@ -356,25 +356,28 @@ mod tests {
     proptest! {
         #[test]
         fn merging_equals_counting_everything(a in prop::collection::vec(reading(), 0..60), b in prop::collection::vec(reading(), 0..60)) {
-            let cells = edges(&[-1.0, -0.5, 0.0, 0.5, 1.0]);
-            let mut ab = sketch_of(&cells, &a);
-            ab.merge(&sketch_of(&cells, &b)).unwrap();
-            let mut ba = sketch_of(&cells, &b);
-            ba.merge(&sketch_of(&cells, &a)).unwrap();
-            let both: Vec<f32> = a.iter().chain(&b).copied().collect();
-            let whole = sketch_of(&cells, &both);
-            prop_assert_eq!(ab.counts(), whole.counts());
-            prop_assert_eq!(ab.counts(), ba.counts());
-            prop_assert_eq!(ab.missing(), whole.missing());
-            prop_assert_eq!(ab.non_finite(), whole.non_finite());
-            prop_assert_eq!(ab.positions(), whole.positions());
-            prop_assert_eq!(ab.positions(), ba.positions());
-            // Of two parts, only a repeat across the cut is lost.
-            prop_assert!(whole.repeats() - ab.repeats() <= 1);
-            prop_assert_eq!(ab.n() + u64::from(ab.missing() + ab.non_finite()), both.len() as u64);
-            let scale = whole.moments().sd().max(1.0);
-            prop_assert!((ab.moments().mean() - whole.moments().mean()).abs() < 1e-9 * scale);
-            prop_assert!((ab.moments().sd() - whole.moments().sd()).abs() < 1e-7 * scale);
+            let codes = |values: &[f32]| values.iter().map(|v| v.round()).collect::<Vec<f32>>();
+            let categories = Cells::Values(Categories { own: [0.0, 1.0, -2.0].into_iter().collect(), others: [2.0].into_iter().collect() });
+            for (cells, a, b) in [(edges(&[-1.0, -0.5, 0.0, 0.5, 1.0]), a.clone(), b.clone()), (categories, codes(&a), codes(&b))] {
+                let mut ab = sketch_of(&cells, &a);
+                ab.merge(&sketch_of(&cells, &b)).unwrap();
+                let mut ba = sketch_of(&cells, &b);
+                ba.merge(&sketch_of(&cells, &a)).unwrap();
+                let both: Vec<f32> = a.iter().chain(&b).copied().collect();
+                let whole = sketch_of(&cells, &both);
+                prop_assert_eq!(ab.counts(), whole.counts());
+                prop_assert_eq!(ab.counts(), ba.counts());
+                prop_assert_eq!(ab.missing(), whole.missing());
+                prop_assert_eq!(ab.non_finite(), whole.non_finite());
+                prop_assert_eq!(ab.positions(), whole.positions());
+                prop_assert_eq!(ab.positions(), ba.positions());
+                // Of two parts, only a repeat across the cut is lost.
+                prop_assert!(whole.repeats() - ab.repeats() <= 1);
+                prop_assert_eq!(ab.n() + u64::from(ab.missing() + ab.non_finite()), both.len() as u64);
+                let scale = whole.moments().sd().max(1.0);
+                prop_assert!((ab.moments().mean() - whole.moments().mean()).abs() < 1e-9 * scale);
+                prop_assert!((ab.moments().sd() - whole.moments().sd()).abs() < 1e-7 * scale);
+            }
         }
     }
 
