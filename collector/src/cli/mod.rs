@@ -107,7 +107,7 @@ enum Command {
 #[derive(Subcommand)]
 enum Baselines {
     /// Make a bundle of a model and the data it was trained on
-    Create(baselines::Args),
+    Create(Box<baselines::Args>),
 }
 
 /// Runs the command line.

@@ -169,7 +169,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn of<'a>(experiments: &[Experiment], cut: &Cut, alarms: impl Iterator<Item = Vec<Alarm>>) -> Self {
+    fn of(experiments: &[Experiment], cut: &Cut, alarms: impl Iterator<Item = Vec<Alarm>>) -> Self {
         let mut sum = Self::default();
         for (experiment, alarms) in experiments.iter().zip(alarms) {
             let found = outcome(experiment, cut, &alarms);

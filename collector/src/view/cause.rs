@@ -29,20 +29,20 @@ struct Cause {
 /// How far affected devices, and no others, have a value.
 #[derive(Debug, PartialEq)]
 enum Shared {
-    ByAllAndOnly,
-    ByMost,
-    BySome,
+    AllAndOnly,
+    Most,
+    Some,
 }
 
 impl Cause {
     fn shared(&self) -> Shared {
         let share = |(have, all): (usize, usize)| have as f64 / all.max(1) as f64;
         if self.affected.0 == self.affected.1 && self.others.0 == 0 {
-            Shared::ByAllAndOnly
+            Shared::AllAndOnly
         } else if share(self.affected) >= MOST && share(self.others) <= 1.0 - MOST {
-            Shared::ByMost
+            Shared::Most
         } else {
-            Shared::BySome
+            Shared::Some
         }
     }
 
@@ -116,9 +116,9 @@ impl View<'_> {
         let Some(best) = causes.first() else { return self.say("cause-none", &[]) };
         let arguments = [("label", best.label.as_str()), ("value", best.value.as_str())];
         let text = match best.shared() {
-            Shared::ByAllAndOnly => self.say("cause-label", &arguments),
-            Shared::ByMost => self.say("cause-label-most", &arguments),
-            Shared::BySome => self.say("cause-none", &[]),
+            Shared::AllAndOnly => self.say("cause-label", &arguments),
+            Shared::Most => self.say("cause-label-most", &arguments),
+            Shared::Some => self.say("cause-none", &[]),
         };
         let also: Vec<String> = causes
             .iter()
@@ -151,8 +151,10 @@ impl View<'_> {
 mod tests {
     use super::*;
 
-    /// Per row: whether affected, how many such devices, their labels.
-    fn ranked(fleet: &[(bool, usize, &[(&'static str, &'static str)])]) -> Vec<(String, Shared)> {
+    /// Whether affected, how many such devices, their labels.
+    type Row = (bool, usize, &'static [(&'static str, &'static str)]);
+
+    fn ranked(fleet: &[Row]) -> Vec<(String, Shared)> {
         let devices = fleet.iter().flat_map(|&(bad, n, labels)| std::iter::repeat_n((bad, labels.to_vec()), n));
         rank(devices, "v1", "site").into_iter().map(|c| (format!("{} {}", c.label, c.value), c.shared())).collect()
     }
@@ -168,8 +170,8 @@ mod tests {
             (false, 14, &[("site", "ulsan"), ("firmware", "2.1")]),
             (false, 20, &[("site", "seoul"), ("firmware", "2.0")]),
         ]);
-        let firmware = cause("firmware 2.1", Shared::BySome);
-        assert_eq!(found, [cause("site busan", Shared::ByAllAndOnly), firmware]);
+        let firmware = cause("firmware 2.1", Shared::Some);
+        assert_eq!(found, [cause("site busan", Shared::AllAndOnly), firmware]);
     }
 
     #[test]
@@ -178,7 +180,7 @@ mod tests {
             (true, 3, &[("firmware", "2.1"), ("site", "busan")]),
             (false, 9, &[("firmware", "2.0"), ("site", "ulsan")]),
         ]);
-        assert_eq!(found, [cause("site busan", Shared::ByAllAndOnly), cause("firmware 2.1", Shared::ByAllAndOnly)]);
+        assert_eq!(found, [cause("site busan", Shared::AllAndOnly), cause("firmware 2.1", Shared::AllAndOnly)]);
     }
 
     #[test]
@@ -191,10 +193,10 @@ mod tests {
                 (false, 20 - good, &[]),
             ])
         };
-        assert_eq!(fleet(16, 4), [cause("hardware b", Shared::ByMost)]);
-        assert_eq!(fleet(15, 4), [cause("hardware b", Shared::BySome)]);
-        assert_eq!(fleet(16, 5), [cause("hardware b", Shared::BySome)]);
-        assert_eq!(fleet(10, 4), [cause("hardware b", Shared::BySome)], "a contrast of 0.3");
+        assert_eq!(fleet(16, 4), [cause("hardware b", Shared::Most)]);
+        assert_eq!(fleet(15, 4), [cause("hardware b", Shared::Some)]);
+        assert_eq!(fleet(16, 5), [cause("hardware b", Shared::Some)]);
+        assert_eq!(fleet(10, 4), [cause("hardware b", Shared::Some)], "a contrast of 0.3");
         assert_eq!(fleet(9, 4), [], "less explains nothing");
     }
 
@@ -202,8 +204,9 @@ mod tests {
     fn one_device_everybody_and_an_answer_are_no_causes() {
         assert_eq!(ranked(&[(true, 1, &[("site", "busan")]), (false, 9, &[("site", "ulsan")])]), []);
         assert_eq!(ranked(&[(true, 9, &[("site", "busan")])]), [], "all are affected");
-        let by_release = |release| ranked(&[(true, 4, &[(RELEASE_LABEL, release)]), (false, 9, &[])]);
-        assert_eq!(by_release("v2"), [], "it came after the problem");
-        assert_eq!(by_release("v1"), [cause(&format!("{RELEASE_LABEL} v1"), Shared::ByAllAndOnly)]);
+        let later = ranked(&[(true, 4, &[(RELEASE_LABEL, "v2")]), (false, 9, &[])]);
+        assert_eq!(later, [], "it came after the problem");
+        let began_on = ranked(&[(true, 4, &[(RELEASE_LABEL, "v1")]), (false, 9, &[])]);
+        assert_eq!(began_on, [cause(&format!("{RELEASE_LABEL} v1"), Shared::AllAndOnly)]);
     }
 }
