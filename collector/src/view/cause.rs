@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 const CAUSES_MAX: usize = 5;
 /// Causes named in the sentence beside the first.
 const ALSO_MAX: usize = 2;
-/// Share of the affected devices that have a label, and of the others that lack it, for "most".
-const MOST: f64 = 0.8;
+/// Share of the affected devices that have a label at least, and of the others at most, for "most".
+const MOST: (f64, f64) = (0.8, 0.2);
 /// Below this difference of shares a label explains nothing.
 const CONTRAST_MIN: f64 = 0.3;
 
@@ -39,7 +39,7 @@ impl Cause {
         let share = |(have, all): (usize, usize)| have as f64 / all.max(1) as f64;
         if self.affected.0 == self.affected.1 && self.others.0 == 0 {
             Shared::AllAndOnly
-        } else if share(self.affected) >= MOST && share(self.others) <= 1.0 - MOST {
+        } else if share(self.affected) >= MOST.0 && share(self.others) <= MOST.1 {
             Shared::Most
         } else {
             Shared::Some
