@@ -48,10 +48,11 @@ impl Bins {
         })
     }
 
-    /// Width of a cell for values between `low` and `high`; 0 where the rule gives none.
-    fn width(self, values: &[f64], low: f64, high: f64) -> f64 {
+    /// Width of a cell for values that are to lie between the outer edges; 0 where the rule gives none.
+    fn width(self, values: &[f64], outer: (f64, f64)) -> f64 {
         let n = values.len() as f64;
-        let spread = high - low;
+        // A rule sees the values' own range even where the outer edges are given or a constant's are apart.
+        let spread = range(values).map_or(0.0, |(low, high)| high - low);
         let fd = || {
             let sorted = sorted(values);
             2.0 * (quantile(&sorted, 0.75) - quantile(&sorted, 0.25)) * n.powf(-1.0 / 3.0)
@@ -66,7 +67,7 @@ impl Bins {
             Self::Scott => (24.0 * std::f64::consts::PI.powf(0.5) / n).powf(1.0 / 3.0) * std(values),
             Self::Sqrt => spread / n.sqrt(),
             Self::Rice => spread / (2.0 * n.powf(1.0 / 3.0)),
-            Self::Stone => stone(values, low, high),
+            Self::Stone => stone(values, spread, outer),
         }
     }
 }
@@ -85,9 +86,9 @@ fn doane(values: &[f64], spread: f64) -> f64 {
     spread / (1.0 + n.log2() + (1.0 + mean(&cubes).abs() / error).log2())
 }
 
-/// Stone's width: of 1 to max(100, √n) cells those with the least cross-validated error.
-fn stone(values: &[f64], low: f64, high: f64) -> f64 {
-    let (n, spread) = (values.len() as f64, high - low);
+/// Stone's width: of 1 to max(100, √n) cells those with the least cross-validated error, between the outer edges.
+fn stone(values: &[f64], spread: f64, (low, high): (f64, f64)) -> f64 {
+    let n = values.len() as f64;
     if values.len() <= 1 || spread == 0.0 {
         return 0.0;
     }
@@ -98,7 +99,7 @@ fn stone(values: &[f64], low: f64, high: f64) -> f64 {
             // No width at all, which is then refused.
             return None;
         }
-        let squares: f64 = histogram(&sorted, &edges).iter().map(|&c| (c as f64 / n).powi(2)).sum();
+        let squares: f64 = histogram(&sorted, &edges).iter().map(|c| (c / n).powi(2)).sum();
         Some((2.0 - (n + 1.0) * squares) / (spread / cells as f64))
     };
     let most = 100.max(n.sqrt() as usize);
@@ -152,16 +153,11 @@ pub fn within(values: &[f64], integer: bool, bins: Bins, given: Option<(f64, f64
     let cells = match bins {
         Bins::Count(n) => n as f64,
         _ if kept.is_empty() => 1.0,
-        rule => {
-            // A rule sees the values' own range even where the edges are widened for a constant.
-            let (from, to) = range(&kept).unwrap_or((low, high));
-            let width = if let Bins::Stone = rule { rule.width(&kept, low, high) } else { rule.width(&kept, from, to) };
-            match width {
-                0.0 => 1.0,
-                width if integer && width < 1.0 => ((high - low) / 1.0).ceil(),
-                width => ((high - low) / width).ceil(),
-            }
-        }
+        rule => match rule.width(&kept, (low, high)) {
+            0.0 => 1.0,
+            width if integer && width < 1.0 => ((high - low) / 1.0).ceil(),
+            width => ((high - low) / width).ceil(),
+        },
     };
     if cells == 0.0 && !matches!(bins, Bins::Count(_)) {
         // A width that overflowed: numpy answers with the lower end alone.
@@ -177,14 +173,41 @@ pub fn within(values: &[f64], integer: bool, bins: Bins, given: Option<(f64, f64
     Ok(edges)
 }
 
+/// As numpy has it: NaN, which is what a range that overflows begins with, is not above anything.
 fn ascending(edges: &[f64]) -> bool {
-    edges.windows(2).all(|pair| pair[0] < pair[1])
+    !edges.windows(2).any(|pair| pair[0] >= pair[1])
 }
 
-/// Counts per cell [edge, next), the last one with its right edge; what lies outside and NaN is not counted.
-pub fn histogram(sorted: &[f64], edges: &[f64]) -> Vec<u64> {
+/// Counts per cell [edge, next), the last one with its right edge; what lies outside and NaN is not counted. An edge that is NaN is above
+/// all values, so the cell after it may have a negative count.
+pub fn histogram(sorted: &[f64], edges: &[f64]) -> Vec<f64> {
     let Some((&last, inner)) = edges.split_last() else { return Vec::new() };
     let mut from: Vec<usize> = inner.iter().map(|&e| below(sorted, e)).collect();
     from.push(at_most(sorted, last));
-    from.windows(2).map(|pair| (pair[1].saturating_sub(pair[0])) as u64).collect()
+    from.windows(2).map(|pair| pair[1] as f64 - pair[0] as f64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(values: &[f64], bins: Bins, given: Option<(f64, f64)>, expected: &[f64]) {
+        assert_eq!(within(values, false, bins, given).unwrap(), expected, "{values:?} {bins:?} {given:?}");
+    }
+
+    #[test]
+    fn stone_has_the_spread_of_the_values_and_cells_between_the_outer_edges() {
+        // 0 1 2 3 are within; one cell has the error (2 − 5)/3, two (2 − 5·10/16)/1.5, more a larger one. So the width is 3, and of those
+        // 0 to 5 takes two.
+        check(&[0.0, 1.0, 2.0, 3.0, 10.0], Bins::Stone, Some((0.0, 5.0)), &[0.0, 2.5, 5.0]);
+        check(&[0.5; 3], Bins::Stone, None, &[0.0, 1.0]);
+        check(&[1.5], Bins::Stone, Some((0.0, 4.0)), &[0.0, 4.0]);
+    }
+
+    #[test]
+    fn a_range_that_overflows_begins_with_nan() {
+        let edges = within(&[1.5], false, Bins::Sturges, Some((-1e308, 1e308))).unwrap();
+        assert!(edges[0].is_nan() && edges[1..] == [1e308], "{edges:?}");
+        assert!(within(&[1.5], false, Bins::Count(2), Some((-1e308, 1e308))).is_err());
+    }
 }

@@ -198,8 +198,8 @@ fn hellinger(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let edges = edges::edges(&values, integer, Bins::Sturges)?;
     let density = |values: &[f64]| -> Vec<f64> {
         let counts = edges::histogram(&float::sorted(values), &edges);
-        let total = counts.iter().sum::<u64>() as f64;
-        counts.iter().zip(edges.windows(2)).map(|(&n, e)| n as f64 / (e[1] - e[0]) / total).collect()
+        let total = counts.iter().sum::<f64>();
+        counts.iter().zip(edges.windows(2)).map(|(n, e)| n / (e[1] - e[0]) / total).collect()
     };
     let (reference, current) = pair.numbers()?;
     let (p, q) = (density(reference), density(current));

@@ -43,9 +43,9 @@ pub fn at_most(sorted: &[f64], x: f64) -> usize {
     sorted.partition_point(|&v| v <= x || x.is_nan())
 }
 
-/// How many of the ascending values are below `x`.
+/// How many of the ascending values are below `x`; with NaN last, of NaN all that are numbers.
 pub fn below(sorted: &[f64], x: f64) -> usize {
-    sorted.partition_point(|&v| v < x)
+    sorted.partition_point(|&v| v < x || (x.is_nan() && !v.is_nan()))
 }
 
 /// Quantile with linear interpolation (numpy's default, type 7 of Hyndman and Fan), from ascending values; NaN if any is NaN.

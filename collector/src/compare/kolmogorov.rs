@@ -10,6 +10,8 @@ use std::f64::consts::PI;
 
 /// Most terms that the one-sided tail sums exactly; beyond it has its asymptotic form, as in scipy.
 const SMIRNOV_TERMS_MAX: f64 = 1e6;
+/// Largest sample whose one-sided tail scipy has: its function takes 32-bit numbers.
+const SMIRNOV_ROWS_MAX: f64 = i32::MAX as f64;
 /// Where the one-sided tail, about e^(−2nx²), comes near the smallest double.
 const FAR_OUT: f64 = 300.0;
 /// Above this sample size the cheap regimes are chosen by other limits.
@@ -76,6 +78,9 @@ fn smallest(n: f64, t: f64) -> f64 {
 
 /// One-sided P(D_n⁺ ≥ x), Birnbaum and Tingey: Σ_v C(n,v) x (x+v/n)^(v−1) (1−x−v/n)^(n−v), all terms positive.
 pub fn smirnov(n: f64, x: f64) -> f64 {
+    if n > SMIRNOV_ROWS_MAX {
+        return f64::NAN;
+    }
     if x <= 0.0 {
         return 1.0;
     }

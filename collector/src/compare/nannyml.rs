@@ -76,9 +76,7 @@ fn on_cells(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer
     let (reference, current) = if numeric {
         let (reference, current) = pair.numbers()?;
         let edges = edges::edges(reference, false, Bins::Doane)?;
-        let count = |values: &[f64]| -> Vec<f64> {
-            edges::histogram(&float::sorted(values), &edges).iter().map(|&c| c as f64).collect()
-        };
+        let count = |values: &[f64]| edges::histogram(&float::sorted(values), &edges);
         (count(reference), count(current))
     } else {
         let counts = pair.counts();
@@ -158,15 +156,30 @@ fn estimated(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answe
         true => Answer::value(value, stated.clone()),
         false => Answer::new(&[("value", value), ("d", value)], stated.clone()),
     };
+    let edges = match (estimate, wasserstein) {
+        (false, _) => None,
+        (true, true) => Some(edges::edges(reference, false, Bins::Count(cells))?),
+        (true, false) => Some(equal(reference, cells)?),
+    };
     if current.is_empty() {
         return Ok(answer(f64::NAN));
     }
-    if !estimate {
-        let exact = if wasserstein { transport::wasserstein(reference, current)? } else { ks::d(reference, current) };
-        return Ok(answer(exact));
+    Ok(answer(match (edges, wasserstein) {
+        (None, true) => transport::wasserstein(reference, current)?,
+        (None, false) => ks::d(reference, current),
+        (Some(edges), true) => Estimate::new(edges, reference, current).wasserstein(),
+        (Some(edges), false) => Estimate::new(edges, reference, current).d(),
+    }))
+}
+
+/// Edges as it cuts them itself, which may be equal: all of a constant are.
+fn equal(reference: &[f64], cells: usize) -> Result<Vec<f64>, Refusal> {
+    let (low, high) = float::range(reference).unwrap_or((f64::NAN, f64::NAN));
+    let edges = edges::linspace(low, high, cells + 1);
+    if edges.windows(2).any(|pair| pair[0] > pair[1]) {
+        return Err(Refusal::peer(format!("{cells} cells are too many for values between {low} and {high}")));
     }
-    let estimate = Estimate::new(reference, current, cells)?;
-    Ok(answer(if wasserstein { estimate.wasserstein() } else { estimate.d() }))
+    Ok(edges)
 }
 
 /// Both samples on equal cells of the reference's range.
@@ -179,12 +192,11 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn new(reference: &[f64], current: &[f64], cells: usize) -> Result<Self, Refusal> {
-        let edges = edges::edges(reference, false, Bins::Count(cells))?;
+    fn new(edges: Vec<f64>, reference: &[f64], current: &[f64]) -> Self {
         let (reference, current) = (float::sorted(reference), float::sorted(current));
         let cumulated = |sorted: &[f64]| {
             let mut sum = 0.0;
-            let shares = edges::histogram(sorted, &edges).into_iter().map(|c| c as f64 / sorted.len() as f64);
+            let shares = edges::histogram(sorted, &edges).into_iter().map(|c| c / sorted.len() as f64);
             shares
                 .map(|share| {
                     sum += share;
@@ -193,13 +205,14 @@ impl Estimate {
                 .collect::<Vec<f64>>()
         };
         let (f, g) = (cumulated(&reference), cumulated(&current));
-        Ok(Self { edges, current, f, g })
+        Self { edges, current, f, g }
     }
 
     /// What current has below the range counts from the first cell on.
     fn d(&self) -> f64 {
-        let below = float::below(&self.current, self.edges[0]) as f64 / self.current.len() as f64;
-        self.f.iter().zip(&self.g).map(|(f, g)| (f - (below + g)).abs()).fold(0.0, f64::max)
+        let below = self.current.iter().filter(|&&v| v < self.edges[0]).count() as f64 / self.current.len() as f64;
+        let differences: Vec<f64> = self.f.iter().zip(&self.g).map(|(f, g)| (f - (below + g)).abs()).collect();
+        float::range(&differences).map_or(f64::NAN, |(_, most)| most)
     }
 
     /// Its tails count their own end of the range as one of their values, so they weigh (k + 1)/m; and only what is below is
@@ -238,4 +251,27 @@ fn area(sorted: &[f64], complement: bool) -> f64 {
         })
         .collect();
     float::sum(&terms)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::case::line;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_estimate_of_d_by_hand() {
+        let of = |reference: Value, current: Value| {
+            let params = json!({"calculation_method": "estimated", "n_bins": 4});
+            let input = json!({"ref": reference, "cur": current});
+            line(&json!({"as": "nannyml", "metric": "ks_d", "params": params, "input": input}).to_string())["value"]
+                .clone()
+        };
+        // All edges are 2.5 and the last cell has the constant; current is a quarter below and a quarter in it.
+        assert_eq!(of(json!([2.5, 2.5, 2.5]), json!([2.0, 2.5, 2.6, 4.0])), 0.5);
+        assert_eq!(of(json!([]), json!([1.0, 2.0])), "NaN");
+        // Right edges 1 to 4: F is 1/4 2/4 3/4 1 and G 0 0 0 1/2.
+        assert_eq!(of(json!([0.0, 1.0, 2.0, 4.0]), json!([3.5, 9.0])), 0.75);
+        // The first edge is NaN, the others are infinite: F is −1/2 −1/2 −1/2 0, and G nothing.
+        assert_eq!(of(json!([1.0, "Infinity"]), json!([1.0, 2.0])), 0.5);
+    }
 }

@@ -98,7 +98,7 @@ fn on_cells(metric: distance::Metric, input: &Input, params: &Params<'_>) -> Res
             let edges = edges::edges(&joint, false, bins)?;
             let count = |sorted: &[f64]| {
                 let mut counts = edges::histogram(sorted, &edges);
-                counts.push(sorted.len() as u64 - counts.iter().sum::<u64>());
+                counts.push(sorted.len() as f64 - counts.iter().sum::<f64>());
                 counts
             };
             (count(&r), count(&c))
@@ -128,11 +128,11 @@ fn as_read(reference: &[f64], current: &[f64]) -> Result<Vec<f32>, Refusal> {
 }
 
 /// Counts in (edge, next], the outer cells without end.
-fn right_closed(sorted: &[f64], edges: &[f64]) -> Vec<u64> {
+fn right_closed(sorted: &[f64], edges: &[f64]) -> Vec<f64> {
     let ends = edges.iter().map(|&e| float::at_most(sorted, e)).chain([sorted.len()]);
     let mut from = 0;
     ends.map(|to| {
-        let count = (to - from) as u64;
+        let count = (to - from) as f64;
         from = to;
         count
     })

@@ -48,6 +48,7 @@ pub struct Adwin {
     squares: f64,
     ticks: u64,
     detected: bool,
+    undefined: bool,
 }
 
 impl Adwin {
@@ -63,7 +64,8 @@ impl Adwin {
     }
 
     fn empty(settings: AdwinSettings) -> Self {
-        Self { settings, rows: vec![VecDeque::new()], width: 0.0, total: 0.0, squares: 0.0, ticks: 0, detected: false }
+        let rows = vec![VecDeque::new()];
+        Self { settings, rows, width: 0.0, total: 0.0, squares: 0.0, ticks: 0, detected: false, undefined: false }
     }
 
     /// Takes one value and says whether the mean has changed.
@@ -73,9 +75,16 @@ impl Adwin {
         }
         self.insert(x);
         self.ticks += 1;
-        self.detected =
-            self.ticks.is_multiple_of(self.settings.clock) && self.width > self.settings.grace_period && self.shrink();
+        let compares = self.ticks.is_multiple_of(self.settings.clock) && self.width > self.settings.grace_period;
+        self.undefined |= compares && self.rows[0].is_empty();
+        self.detected = compares && !self.undefined && self.shrink();
         self.detected
+    }
+
+    /// Whether it came to a comparison in which river divides by the width of nothing: the last cut is the one before the newest single
+    /// value, and with one summary of a size there is none after every second value. From there on nothing is detected.
+    pub fn undefined(&self) -> bool {
+        self.undefined
     }
 
     fn insert(&mut self, x: f64) {
@@ -152,7 +161,8 @@ impl Adwin {
         self.total -= oldest.total;
         let off = oldest.total / n - self.total / self.width;
         self.squares -= oldest.squares + n * self.width * off * off / (n + self.width);
-        if self.rows[k].is_empty() && k > 0 {
+        // One summary of a size leaves gaps.
+        while self.rows.len() > 1 && self.rows.last().is_some_and(VecDeque::is_empty) {
             self.rows.pop();
         }
     }
@@ -258,6 +268,17 @@ pub fn detections(series: &[f64], mut update: impl FnMut(f64) -> bool) -> Vec<us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_one_summary_of_a_size_every_second_comparison_is_with_nothing() {
+        let mut adwin = Adwin::new(AdwinSettings { clock: 1, max_buckets: 1, ..AdwinSettings::default() }).unwrap();
+        // The first comparison is at eleven values.
+        let undefined = |x: f64| {
+            adwin.update(x);
+            adwin.undefined()
+        };
+        assert_eq!(detections(&[0.5; 14], undefined), [11, 12, 13]);
+    }
 
     #[test]
     fn a_jump_is_found_and_a_constant_is_not() {

@@ -1,7 +1,7 @@
 //! scipy's functions and numpy's edges: `ks_2samp`, `kstwo.sf`, `wasserstein_distance`, `energy_distance`, `chisquare`,
 //! `power_divergence`, `chi2_contingency`, `entropy`, `jensenshannon`, `histogram_bin_edges`.
 //!
-//! NaN propagates as there: the tests answer NaN, sorted values keep NaN last. What scipy takes as vectors (shares, counts) can be
+//! NaN propagates as there: the tests answer NaN, sorted values keep NaN last; `nan_policy` is where scipy has it. What scipy takes as vectors (shares, counts) can be
 //! given as p and q, as counts, or as ref and cur; labels are counted first.
 
 use super::edges::{self, Bins};
@@ -36,26 +36,6 @@ pub const METRICS: &[Metric] = &[
 
 /// Answers as scipy.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
-    let policies = [("propagate", NanPolicy::Propagate), ("omit", NanPolicy::Omit), ("raise", NanPolicy::Raise)];
-    let policy = params.word(&["nan_policy"], &policies)?.unwrap_or(NanPolicy::Propagate);
-    let cleaned = input.pair.as_ref().map(|pair| pair.cleaned(false)).filter(|_| policy != NanPolicy::Propagate);
-    let Some(cleaned) = cleaned else { return by_metric(metric, input, params) };
-    let dropped = |pair: &super::sample::Pair| pair.reference.len() + pair.current.len();
-    if policy == NanPolicy::Raise && input.pair.as_ref().map(dropped) != Some(dropped(&cleaned)) {
-        return Err(Refusal::peer("the input contains NaN, and nan_policy is raise"));
-    }
-    by_metric(metric, &Input { pair: Some(cleaned), ..input.clone() }, params)
-}
-
-/// What NaN does to a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NanPolicy {
-    Propagate,
-    Omit,
-    Raise,
-}
-
-fn by_metric(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     match metric {
         Metric::Ks | Metric::KsD => ks_2samp(input, params, metric),
         Metric::KstwoSf => kstwo_sf(input, params),
@@ -67,11 +47,46 @@ fn by_metric(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answe
     }
 }
 
+/// What NaN does to a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NanPolicy {
+    Propagate,
+    Omit,
+    Raise,
+}
+
+impl NanPolicy {
+    fn new(params: &Params<'_>) -> Result<Self, Refusal> {
+        let policies = [("propagate", Self::Propagate), ("omit", Self::Omit), ("raise", Self::Raise)];
+        Ok(params.word(&["nan_policy"], &policies)?.unwrap_or(Self::Propagate))
+    }
+
+    /// What is left of values, `N` of which belong together.
+    fn left<const N: usize>(self, rows: impl Iterator<Item = [f64; N]>) -> Result<Vec<[f64; N]>, Refusal> {
+        let (missing, there): (Vec<_>, Vec<_>) = match self {
+            Self::Propagate => (Vec::new(), rows.collect()),
+            Self::Omit | Self::Raise => rows.partition(|row| row.iter().any(|v| v.is_nan())),
+        };
+        if self == Self::Raise && !missing.is_empty() {
+            return Err(Refusal::peer("the input contains NaN, and nan_policy is raise"));
+        }
+        Ok(there)
+    }
+
+    /// What is left of two vectors.
+    fn pairs(self, p: &[f64], q: &[f64]) -> Result<(Vec<f64>, Vec<f64>), Refusal> {
+        Ok(self.left(p.iter().zip(q).map(|(&p, &q)| [p, q]))?.into_iter().map(|[p, q]| (p, q)).unzip())
+    }
+}
+
 fn ks_2samp(input: &Input, params: &Params<'_>, metric: Metric) -> Result<Answer, Refusal> {
     let (method, alternative) = ks_params(params)?;
+    let policy = NanPolicy::new(params)?;
     let (reference, current) = input.pair()?.numbers()?;
-    let missing = reference.iter().chain(current).any(|v| v.is_nan());
-    let (d, p) = if missing { (f64::NAN, f64::NAN) } else { ks::two_sample(reference, current, method, alternative) };
+    let left = |values: &[f64]| Ok(policy.left(values.iter().map(|&v| [v]))?.concat());
+    let (reference, current) = (left(reference)?, left(current)?);
+    let missing = reference.iter().chain(&current).any(|v| v.is_nan());
+    let (d, p) = if missing { (f64::NAN, f64::NAN) } else { ks::two_sample(&reference, &current, method, alternative) };
     Ok(ks_answer(d, p, metric))
 }
 
@@ -169,9 +184,13 @@ fn vectors(input: &Input) -> Result<(Vec<f64>, Vec<f64>), Refusal> {
 fn entropies(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let metric = if metric == Metric::Js { distance::Metric::Js } else { distance::Metric::Kl };
     let convention = Convention { metric, base: base(params, Base::E)?, zero: ZeroPolicy::Keep, edges: Edges::Given };
-    let (p, q) = vectors(input)?;
+    let (mut p, mut q) = vectors(input)?;
+    if metric == distance::Metric::Kl {
+        (p, q) = NanPolicy::new(params)?.pairs(&p, &q)?;
+    }
     if p.is_empty() {
-        return Ok(Answer::value(f64::NAN, convention.into()));
+        // A sum of nothing.
+        return Ok(Answer::value(0.0, convention.into()));
     }
     Ok(Answer::value(convention.of_shares(&p, &q), convention.into()))
 }
@@ -204,10 +223,12 @@ pub fn tested(tested: Tested, value: f64, stated: Stated) -> Answer {
 fn one_sample(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let power = lambda(params, if metric == Metric::G { Lambda::G } else { Lambda::PEARSON })?;
     let ddof = params.number(&["ddof"])?.unwrap_or(0.0);
+    let policy = NanPolicy::new(params)?;
     let stated =
         Stated::counted("current counts against expected ones, χ² tail with k−1−ddof degrees of freedom", Edges::Given);
     if let Some([observed]) = input.table.as_deref() {
-        let found = tables::one_sample(observed, None, power, ddof)?;
+        let observed = policy.left(observed.iter().map(|&v| [v]))?.concat();
+        let found = tables::one_sample(&observed, None, power, ddof)?;
         return Ok(tested(found, found.p, stated));
     }
     let (expected, observed) = match (input.given_counts(), &input.shares) {
@@ -220,6 +241,7 @@ fn one_sample(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
             (counts.reference.iter().map(|c| c * scale).collect(), counts.current)
         }
     };
+    let (expected, observed) = policy.pairs(&expected, &observed)?;
     let found = tables::one_sample(&observed, Some(&expected), power, ddof)?;
     Ok(tested(found, found.p, stated))
 }
@@ -294,7 +316,26 @@ pub fn edges_answer(edges: Vec<f64>, formula: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use crate::compare::case::line;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn missing_values_leave_pairs_together_and_only_where_scipy_has_a_policy() {
+        let of = |metric: &str, policy: &str, input: &Value| {
+            let params = json!({"nan_policy": policy});
+            line(&json!({"as": "scipy", "metric": metric, "params": params, "input": input}).to_string())
+        };
+        let vectors = json!({"p": [2.0, "NaN", 1.0, 1.0], "q": [1.0, 1.0, "NaN", 2.0]});
+        // Left are 2 1 and 1 2: 2/3 ln 2 − 1/3 ln 2.
+        let kl = of("kl", "omit", &vectors)["value"].as_f64().unwrap();
+        assert!((kl - std::f64::consts::LN_2 / 3.0).abs() < 1e-15, "{kl}");
+        assert_eq!(of("kl", "raise", &vectors)["error"], "the input contains NaN, and nan_policy is raise");
+        assert_eq!(of("kl", "propagate", &vectors)["value"], "NaN");
+        // Left are 1 1 2 against 4/3: (1/9 + 1/9 + 4/9)/(4/3).
+        let stat = of("chisquare_p", "omit", &json!({"cur_counts": [1, 1, "NaN", 2]}))["stat"].as_f64().unwrap();
+        assert!((stat - 0.5).abs() < 1e-15, "{stat}");
+        let why = of("wasserstein1", "omit", &json!({"ref": [1, 2], "cur": [2]}))["error"].to_string();
+        assert!(why.contains("there is no parameter nan_policy"), "{why}");
+    }
 
     #[test]
     fn kolmogorov_tails_of_large_samples_are_few_at_once() {

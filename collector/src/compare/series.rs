@@ -19,7 +19,11 @@ pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
     if metric == Metric::Adwin {
         let mut detector = Adwin::new(adwin(params)?)?;
         let series = series(input)?;
-        return Ok(found(detections(&series, |x| detector.update(x)), "ADWIN, starting over after each detection"));
+        let indices = detections(&series, |x| detector.update(x));
+        if detector.undefined() {
+            return Err(Refusal::peer("river divides by zero: with max_buckets 1 it compares the window with nothing"));
+        }
+        return Ok(found(indices, "ADWIN, starting over after each detection"));
     }
     let mut detector = PageHinkley::new(page_hinkley(params)?);
     let series = series(input)?;
