@@ -3,7 +3,8 @@
 usage: performance.py > cases.json      an array with one case per line; seeds are fixed, so two runs print the same bytes
 
 Why: an implementation and a test by the same hand share mistakes. Here isotonic curves come from sklearn's IsotonicRegression, and estimates
-from NannyML's CBPE formulas on every single sample's calibrated scores, where the Rust side has only counts per piece.
+from NannyML's CBPE formulas on every single sample's calibrated scores, where the Rust side has only counts per piece; tests/peers/cbpe.py
+holds both beside NannyML itself.
 Kinds: isotonic (scores, hits, values at the scores), cbpe (curves, scores, estimates, and deviations from draws of the truth).
 
 Conventions: with more than two classes a sample's calibrated scores are divided by their sum, as NannyML does; figures are means over the
