@@ -2,32 +2,22 @@
 
     cases.py [--small] [--seed N] [--repeat N] > cases.ndjson
 
-Every line is a case with a field `want`: figures, or {"error": true} where the tool raises. scipy, numpy, evidently, nannyml and
-river are called themselves (requirements.txt). Three tools are not in the environment, so their expected values are computed here,
-independently of the Rust code, from the formulas in their sources:
-
-  deequ       Distance.scala of awslabs/deequ at 06df314: categoricalLInfinityDistance, selectMetrics, populationStabilityIndex
-  deepchecks  0.19.1, deepchecks/utils/distribution/drift.py: psi, earth_movers_distance, cramers_v (formulas only, it is AGPL)
-  scouter     scouter-drift 0.25.0, src/psi/monitor.rs and quantile.rs of scouter-types: p + 1e-10, type-7 quantiles, (edge, next]
+Every line is a case with a field `want`: figures, or {"error": true} where the tool raises. tools.py asks the tools; forms.py and
+own.py add the metrics, parameters and forms of input that the samples here do not reach.
 
 Everything comes from one seed. tests/golden/compare.ndjson is the output of `cases.py --small`.
 """
 
 import argparse
-import json
-import math
 import os
 import sys
-import warnings
-from collections import Counter
 
 if os.environ.get("PYTHONHASHSEED") != "0":
     # evidently adds up categories in the order of a set, so the last digit would change from run to run.
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
 
+import forms
 import numpy as np
-import pandas as pd
-from evidently.legacy.calculations.stattests import mmd_stattest
 from evidently.legacy.calculations.stattests.chisquare_stattest import _chi_stat_test
 from evidently.legacy.calculations.stattests.energy_distance import _energy_dist
 from evidently.legacy.calculations.stattests.g_stattest import _g_stat_test
@@ -40,60 +30,15 @@ from evidently.legacy.calculations.stattests.tvd_stattest import _total_variatio
 from evidently.legacy.calculations.stattests.wasserstein_distance_norm import _wasserstein_distance_norm
 from evidently.legacy.calculations.stattests.z_stattest import _z_stat_test
 from evidently.legacy.core import ColumnType
-from nannyml.drift.univariate.methods import FeatureType, MethodFactory
-from nannyml.thresholds import ConstantThreshold
+from nannyml.drift.univariate.methods import FeatureType
 from river import drift
 from scipy import stats
 from scipy.spatial import distance
-
-warnings.filterwarnings("ignore")
-np.seterr(all="ignore")
-
-
-# --- JSON ---------------------------------------------------------------------------------------------------------------
-
-def plain(value):
-    """A value as JSON can say it."""
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, (np.bool_,)):
-        return bool(value)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    value = float(value)
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-class Cases:
-    def __init__(self, out):
-        self.out, self.n = out, 0
-
-    def add(self, tool, metric, given, call, params=None):
-        """One case; `call` asks the tool itself and returns its figures by name."""
-        self.n += 1
-        try:
-            want = plain(call())
-        except Exception as e:  # noqa: BLE001 - whatever the tool raises is its answer
-            want = {"error": True, "why": f"{type(e).__name__}: {str(e)[:80]}"}
-        case = {"id": f"{self.n}", "as": tool, "metric": metric, "input": plain(given)}
-        if params:
-            case["params"] = plain(params)
-        case["want"] = want
-        self.out.write(json.dumps(case, separators=(",", ":")) + "\n")
+from tools import (CATEGORIES, EPS, INF, NAN, Cases, contingency, deepchecks_counts, deepchecks_emd, deepchecks_psi, deequ, deequ_psi,
+                   detections, edges, evidently, ks, mmd, nannyml, nannyml_chi2, scouter, shares, tested)
 
 
 # --- data ---------------------------------------------------------------------------------------------------------------
-
-NAN, INF = float("nan"), float("inf")
-
 
 def numeric_pairs(rng, small):
     """Pairs of numeric samples, ordinary and awkward, by name."""
@@ -179,22 +124,6 @@ def counts_pairs(rng):
 
 # --- scipy and numpy ----------------------------------------------------------------------------------------------------
 
-def ks(a, b, **kw):
-    found = stats.ks_2samp(a, b, **kw)
-    return {"d": found.statistic, "p": found.pvalue}
-
-
-def tested(found, dof):
-    return {"stat": found[0], "p": found[1], "dof": dof}
-
-
-def edges(a, bins):
-    found = np.histogram_bin_edges(a, bins)
-    if len(found) > 3000:
-        raise MemoryError("too long for a case")
-    return {"value": found}
-
-
 def scipy_numeric(cases, a, b, bins):
     given = {"ref": a, "cur": b}
     cases.add("scipy", "ks_2samp", given, lambda: ks(a, b))
@@ -227,11 +156,8 @@ def scipy_counts(cases, a, b):
               lambda: tested(stats.chisquare(b, scaled, ddof=1), dof - 1), {"ddof": 1})
     cases.add("scipy", "g_test_p", {"ref_counts": scaled, "cur_counts": b},
               lambda: tested(stats.power_divergence(b, scaled, lambda_="log-likelihood"), dof))
-    for correction in [True, False]:
-        cases.add("scipy", "chi2_contingency", {"table": [a, b]}, lambda: tested(
-            (r := stats.chi2_contingency([a, b], correction=correction))[:2], r.dof), {"correction": correction})
-    cases.add("scipy", "chi2_contingency", {"table": [a, b]}, lambda: tested(
-        (r := stats.chi2_contingency([a, b], lambda_="log-likelihood"))[:2], r.dof), {"lambda_": "log-likelihood"})
+    for kw in [{"correction": True}, {"correction": False}, {"lambda_": "log-likelihood"}]:
+        cases.add("scipy", "chi2_contingency", {"table": [a, b]}, lambda: contingency([a, b], **kw), kw)
 
 
 def kstwo(cases, rng, times):
@@ -252,31 +178,6 @@ def ks_sizes(cases, rng, sizes):
 
 # --- evidently ----------------------------------------------------------------------------------------------------------
 
-def evidently(test, kind=ColumnType.Numerical):
-    """The test behind the cleaning that evidently's drift calculation does."""
-    def call(a, b):
-        series = []
-        for values in (a, b):
-            column = pd.Series(values)
-            if pd.api.types.is_numeric_dtype(column):
-                column = column.replace([-np.inf, np.inf], np.nan)
-            column = column.dropna()
-            if column.empty:
-                raise ValueError("empty column")
-            series.append(column)
-        return {"value": test(*series, kind, 0.1)[0]}
-    return call
-
-
-def mmd(a, b):
-    a, b = (pd.Series(v).replace([-np.inf, np.inf], np.nan).dropna().to_numpy().reshape(-1, 1) for v in (a, b))
-    if len(a) == 0 or len(b) == 0:
-        raise ValueError("empty column")
-    kernel = mmd_stattest.kernel_matrix(a, b)
-    kernel = kernel - np.diag(np.diagonal(kernel))
-    return {"mmd2": mmd_stattest.mmd_2samp(kernel, len(b)), "sigma": mmd_stattest.rbf(a, a, None)[1]}
-
-
 def evidently_numeric(cases, a, b):
     given = {"ref": a, "cur": b}
     tests = [("psi", _psi), ("js_distance", _jensenshannon), ("kl", _kl_div), ("hellinger", _hellinger_distance),
@@ -291,7 +192,7 @@ def evidently_categorical(cases, a, b):
     tests = [("psi", _psi), ("js_distance", _jensenshannon), ("kl", _kl_div), ("hellinger", _hellinger_distance),
              ("chisquare_p", _chi_stat_test), ("g_test_p", _g_stat_test), ("z_test_p", _z_stat_test)]
     for metric, test in tests:
-        cases.add("evidently", metric, given, lambda: evidently(test, ColumnType.Categorical)(a, b), {"feature_type": "cat"})
+        cases.add("evidently", metric, given, lambda: evidently(test, ColumnType.Categorical)(a, b), CATEGORIES)
 
     def tvd(x, y, *_):
         return (_total_variation_distance(x, y),)
@@ -299,12 +200,6 @@ def evidently_categorical(cases, a, b):
 
 
 # --- nannyml ------------------------------------------------------------------------------------------------------------
-
-def nannyml(key, kind, a, b, **params):
-    method = MethodFactory.create(key, kind, chunker=None, threshold=ConstantThreshold(), **params)
-    method._fit(pd.Series(a))
-    return method, method._calculate(pd.Series(b))
-
 
 def nannyml_numeric(cases, a, b, params=None):
     given = {"ref": a, "cur": b}
@@ -318,54 +213,31 @@ def nannyml_numeric(cases, a, b, params=None):
 def nannyml_categorical(cases, a, b):
     given = {"ref": a, "cur": b}
     for metric, key in [("js_distance", "jensen_shannon"), ("hellinger", "hellinger"), ("l_infinity", "l_infinity")]:
-        cases.add("nannyml", metric, given, lambda: {"value": nannyml(key, FeatureType.CATEGORICAL, a, b)[1]}, {"feature_type": "cat"} if metric != "l_infinity" else None)
-
-    def chi2():
-        method, stat = nannyml("chi2", FeatureType.CATEGORICAL, a, b)
-        return {"stat": stat, "p": method._p_value}
-    cases.add("nannyml", "chi2_contingency", given, chi2)
+        cases.add("nannyml", metric, given, lambda: {"value": nannyml(key, FeatureType.CATEGORICAL, a, b)[1]},
+                  CATEGORIES if metric != "l_infinity" else None)
+    cases.add("nannyml", "chi2_contingency", given, lambda: nannyml_chi2(a, b))
 
 
-# --- formulas of tools that are not here --------------------------------------------------------------------------------
+# --- the others ----------------------------------------------------------------------------------------------------------
 
-def shares(a, b):
-    keys = sorted(set(a) | set(b))
-    x, y = Counter(a), Counter(b)
-    return np.array([x[k] for k in keys], float), np.array([y[k] for k in keys], float)
-
-
-def deequ(a, b):
-    n, m = float(a.sum()), float(b.sum())
-    simple = np.max(np.abs(a / n - b / m))
-    return {"simple": simple, "robust": max(0.0, simple - 1.8 * math.sqrt((n + m) / (n * m)))}
-
-
-def transcribed_categorical(cases, a, b):
+def others_categorical(cases, a, b):
+    cases.add("scouter", "psi", {"ref": a, "cur": b}, lambda: scouter(a, b, categorical=True), CATEGORIES)
     a, b = [v for v in a if v is not None], [v for v in b if v is not None]
     given = {"ref": a, "cur": b}
-    x, y = shares(a, b)
-    cases.add("deequ", "linf_robust", given, lambda: deequ(x, y), {"feature_type": "cat"})
-    other = x < 0.01 * x.sum()
-    u, v = [*x[~other]], [*y[~other]]
-    if x[other].sum() > 0.01 * x.sum() or y[other].sum() > 0.01 * y.sum():
-        u, v = u + [x[other].sum()], v + [y[other].sum()]
-    p, q = np.maximum(np.array(u) / sum(u), 0.01), np.maximum(np.array(v) / sum(v), 0.01)
-    cases.add("deepchecks", "psi", given, lambda: {"value": np.sum((p - q) * np.log(p / q))})
-    known = x > 0
-    p, q = x[known] / x.sum() + 1e-10, y[known] / y.sum() + 1e-10
-    cases.add("scouter", "psi", given, lambda: {"value": np.sum((p - q) * np.log(p / q))}, {"feature_type": "cat"})
+    cases.add("deequ", "linf_robust", given, lambda: deequ(*shares(a, b)), CATEGORIES)
+    cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(*deepchecks_counts(a, b)))
 
 
-def transcribed_counts(cases, a, b):
+def others_counts(cases, a, b):
     given = {"ref_counts": a, "cur_counts": b}
     cases.add("deequ", "linf_robust", given, lambda: deequ(a, b))
+    cases.add("deequ", "psi", given, lambda: deequ_psi(a, b))
     p, q = a / a.sum(), b / b.sum()
-    cases.add("deequ", "psi", given, lambda: {"value": np.sum((q - p) * np.log(q / p))})
 
     def psi(p, q):
         return {"value": np.sum((p - q) * np.log(p / q))}
-    cases.add("deepchecks", "psi", given, lambda: psi(np.maximum(p, 0.01), np.maximum(q, 0.01)))
-    cases.add("scouter", "psi", given, lambda: psi(p + 1e-10, q + 1e-10))
+    cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(a, b))
+    cases.add("scouter", "psi", given, lambda: psi(p + EPS, q + EPS))
     k = len(a)
     cases.add("driftline", "psi", given, lambda: psi((a + 0.5) / (a.sum() + k / 2), (b + 0.5) / (b.sum() + k / 2)))
     cases.add("driftline", "js_distance", given, lambda: {"value": distance.jensenshannon(p, q, 2)})
@@ -376,45 +248,13 @@ def transcribed_counts(cases, a, b):
     cases.add("driftline", "psi", given, lambda: psi(np.where(p > 0, p, tiny), np.where(q > 0, q, tiny)), {"zero": "min_positive"})
 
 
-def transcribed_numeric(cases, a, b):
+def others_numeric(cases, a, b):
     given = {"ref": a, "cur": b}
-    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-
-    def emd():
-        parts = [v[(np.quantile(v, 0.975) >= v) & (v >= np.quantile(v, 0.025))] for v in (a, b)]
-        low, high = min(map(np.min, parts)), max(map(np.max, parts))
-        if low == high:
-            return {"value": 0.0}
-        return {"value": stats.wasserstein_distance(*[(v - low) / (high - low) for v in parts])}
-    cases.add("deepchecks", "emd_scaled", given, emd)
-    x, y = a[np.isfinite(a)], b[np.isfinite(b)]
-
-    def psi():
-        if len(x) == 0 or len(y) == 0:
-            raise ValueError("empty")
-        n, inner = len(x), []
-        ordered = np.sort(x)
-        for i in range(1, 10):
-            at = n * (i / 10) + (1 - i / 10)
-            j, h = math.floor(at), at - math.floor(at)
-            low = max(j - 1, 0)
-            inner.append((1 - h) * ordered[low] + h * ordered[min(low + 1, n - 1)])
-        cut = [-np.inf, *inner, np.inf]
-        p, q = ([((v > lo) & (v <= hi)).sum() / len(v) + 1e-10 for lo, hi in zip(cut, cut[1:])] for v in (x, y))
-        return {"value": sum((s - t) * math.log(s / t) for s, t in zip(p, q))}
-    cases.add("scouter", "psi", given, psi)
+    cases.add("deepchecks", "emd_scaled", given, lambda: deepchecks_emd(a[~np.isnan(a)], b[~np.isnan(b)]))
+    cases.add("scouter", "psi", given, lambda: scouter(a, b))
 
 
 # --- river --------------------------------------------------------------------------------------------------------------
-
-def detections(detector, series):
-    found = []
-    for at, x in enumerate(series):
-        detector.update(x)
-        if detector.drift_detected:
-            found.append(at)
-    return {"detections": found}
-
 
 def river(cases, rng, size):
     def steps(levels, noise):
@@ -453,18 +293,19 @@ def main():
             scipy_numeric(cases, a, b, [rules[at % 8]] if small else rules)
             evidently_numeric(cases, a, b)
             nannyml_numeric(cases, a, b)
-            transcribed_numeric(cases, a.astype(float), b.astype(float))
+            others_numeric(cases, a.astype(float), b.astype(float))
         for _, a, b in categorical_pairs(rng, small):
             evidently_categorical(cases, a, b)
             nannyml_categorical(cases, a, b)
             if a.dtype.kind != "i":
-                transcribed_categorical(cases, a.tolist(), b.tolist())
+                others_categorical(cases, a.tolist(), b.tolist())
         for _ in range(1 if small else 6):
             for _, a, b in counts_pairs(rng):
                 scipy_counts(cases, a, b)
-                transcribed_counts(cases, a, b)
+                others_counts(cases, a, b)
         river(cases, rng, 360 if small else 3000)
         kstwo(cases, rng, 20 if small else 300)
+        forms.add(cases, rng, small)
         if not small:
             ks_sizes(cases, rng, [(700, 1000), (997, 1009), (1000, 1000), (2000, 3000), (10001, 300), (4001, 9999), (1, 10000)])
             a = rng.normal(size=12000)

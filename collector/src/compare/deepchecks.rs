@@ -24,6 +24,9 @@ const CATEGORY_SHARE_MIN: f64 = 0.01;
 /// What its earth mover's distance leaves out at each end.
 const MARGIN: f64 = 0.025;
 
+/// The order of categories by how much their counts differ, after those by either side's counts.
+const DIFFERENCE: usize = 2;
+
 /// Answers as deepchecks.
 pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     match metric {
@@ -66,7 +69,7 @@ fn psi(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
 fn categories(input: &Input, params: &Params<'_>) -> Result<Counts, Refusal> {
     let least = params.number(&["min_category_size_ratio"])?;
     let most = params.whole(&["max_num_categories"])?;
-    let sort_by = params.word(&["sort_by"], &[("dist1", 0), ("dist2", 1), ("difference", 2)])?.unwrap_or(0);
+    let sort_by = params.word(&["sort_by"], &[("dist1", 0), ("dist2", 1), ("difference", DIFFERENCE)])?.unwrap_or(0);
     let ignore_na = params.switch(&["ignore_na"])?.unwrap_or(true);
     evidently::kind(params)?;
     if !ignore_na {
@@ -84,8 +87,9 @@ fn categories(input: &Input, params: &Params<'_>) -> Result<Counts, Refusal> {
     let mut other = (0.0, 0.0);
     let most = most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     if cells.len() > most {
-        // A stable sort keeps equal ones in the order of their names.
         let weight = |cell: &(f64, f64)| [cell.0, cell.1, (cell.0 - cell.1).abs()][sort_by];
+        // The order of one side knows only what occurs there. A stable sort keeps equal ones in the order of their names.
+        cells.retain(|cell| sort_by == DIFFERENCE || weight(cell) > 0.0);
         cells.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
         cells.truncate(most);
         other = cells.iter().fold((n, m), |rest, cell| (rest.0 - cell.0, rest.1 - cell.1));

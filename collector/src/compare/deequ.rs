@@ -1,16 +1,17 @@
 //! Deequ's distances (`com.amazon.deequ.analyzers.Distance`): L-infinity simple and robust, its chi-square test with regrouped
 //! categories, and its PSI, which leaves empty cells as they are.
 //!
-//! Current is Deequ's first sample and the reference its second. Numbers are compared by their exact distribution functions; Deequ
-//! has quantile sketches there, which are exact only for small samples. SageMaker's model monitor is built on these.
+//! Current is Deequ's first sample and the reference its second. Numbers are compared by quantile sketches as they are before anything was
+//! compacted, that is of small samples. Their rank maps have one entry per value, so equal values count once, in the sample sizes too.
+//! SageMaker's model monitor is built on these.
 
 use super::input::Input;
 use super::params::Params;
-use super::sample::Counts;
+use super::sample::{Counts, Pair};
 use super::scipy::tested;
 use super::stated::Stated;
 use super::tables::{Tested, chi2_sf};
-use super::{Answer, Metric, Refusal, evidently, ks};
+use super::{Answer, Metric, Refusal, evidently, float, ks};
 use driftline_shared::drift::distance::{self, Base, Convention, Edges, ROBUST_FACTOR, ZeroPolicy};
 
 /// What Deequ has.
@@ -51,9 +52,23 @@ fn ks_d(input: &Input) -> Result<Answer, Refusal> {
     if let Some((p, q)) = &input.shares {
         return Ok(Answer::value(Convention::KS.of_shares(p, q), stated()));
     }
-    let pair = input.pair_or_cells()?.cleaned(false);
+    let (d, ..) = different(&input.pair_or_cells()?.cleaned(false))?;
+    Ok(Answer::value(d, Stated::raw("max |F−G| of the different values")))
+}
+
+/// max |F−G| of both sides' different values, and how many there are.
+fn different(pair: &Pair) -> Result<(f64, f64, f64), Refusal> {
     let (reference, current) = pair.numbers()?;
-    Ok(Answer::value(ks::d(reference, current), Stated::raw("max |F−G|")))
+    if reference.is_empty() || current.is_empty() {
+        return Err(Refusal::peer("a sample has no values"));
+    }
+    let once = |values: &[f64]| {
+        let mut once = float::sorted(values);
+        once.dedup();
+        once
+    };
+    let (reference, current) = (once(reference), once(current));
+    Ok((ks::d(&reference, &current), reference.len() as f64, current.len() as f64))
 }
 
 /// Simple and robust at once; `value` is the one that was asked for.
@@ -79,10 +94,7 @@ pub fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<
             let simple = p.iter().zip(q).map(|(p, q)| (p - q).abs()).fold(0.0, f64::max);
             (simple, f64::NAN, f64::NAN)
         }
-        (None, None, Some(pair)) if numeric.unwrap_or(true) && pair.reference.is_numeric() => {
-            let (reference, current) = pair.numbers()?;
-            (ks::d(reference, current), reference.len() as f64, current.len() as f64)
-        }
+        (None, None, Some(pair)) if numeric.unwrap_or(true) && pair.reference.is_numeric() => different(pair)?,
         (None, None, Some(pair)) => by_value(&pair.counts()),
         _ => return Err(Refusal::input("this metric needs ref and cur, ref_counts and cur_counts, or p and q")),
     };
@@ -94,7 +106,9 @@ pub fn l_infinity(metric: Metric, input: &Input, params: &Params<'_>) -> Result<
         return Err(Refusal::input("linf_robust needs the sample sizes: give counts, or n and m with p and q"));
     }
     let stated = Stated::counted(
-        format!("max |p−q| by value or max |F−G| for numbers; robust: less {factor} √((n+m)/(nm)), at least 0"),
+        format!(
+            "max |p−q| by value or max |F−G| of the different numbers; robust: less {factor} √((n+m)/(nm)), at least 0"
+        ),
         Edges::Categories,
     );
     let value = if metric == Metric::LInfinityRobust && !simple_only { robust } else { simple };
@@ -107,10 +121,11 @@ fn chisquare(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
     let least_of_two = params.number(&["abs_threshold_cochran"])?.unwrap_or(EXPECTED_MIN_OF_TWO);
     let counts = input.counts()?;
     let expected_total: f64 = counts.reference.iter().sum();
-    // Current categories that the reference does not know are left out.
-    let known = counts.reference.iter().zip(&counts.current).filter(|(reference, _)| **reference > 0.0);
-    let mut cells: Vec<(f64, f64)> = known.map(|(&reference, &current)| (reference, current)).collect();
-    let total: f64 = cells.iter().map(|c| c.1).sum();
+    // Current categories that the reference does not know are in no cell.
+    let current = counts.current.into_iter().map(|count| (count > 0.0).then_some(count));
+    let (mut cells, unknown): (Vec<(f64, Option<f64>)>, Vec<_>) =
+        counts.reference.into_iter().zip(current).partition(|(reference, _)| *reference > 0.0);
+    let total: f64 = cells.iter().filter_map(|cell| cell.1).sum();
     cells.iter_mut().for_each(|cell| cell.0 = cell.0 / expected_total * total);
     while cells.len() >= 2 {
         let (least, may) = match cells.len() {
@@ -126,22 +141,63 @@ fn chisquare(input: &Input, params: &Params<'_>) -> Result<Answer, Refusal> {
         "current counts against the reference's scaled to the same total, rare categories merged, χ² tail with k−1 degrees of freedom",
         Edges::Categories,
     );
-    if cells.len() < 2 {
+    // It looks at what current has, unknown ones included; what then fails for want of cells is Spark's test.
+    if unknown.iter().chain(&cells).filter(|cell| cell.1.is_some()).count() < 2 {
         let nan = Tested { stat: f64::NAN, p: f64::NAN, dof: f64::NAN };
         return Ok(tested(nan, f64::NAN, stated));
     }
-    let stat = cells.iter().map(|(e, o)| (o - e).powi(2) / e).sum();
+    if cells.len() < 2 {
+        return Err(Refusal::peer("fewer than two categories of the reference are left to test"));
+    }
+    let stat = cells.iter().map(|(e, o)| (o.unwrap_or(0.0) - e).powi(2) / e).sum();
     let dof = (cells.len() - 1) as f64;
     let p = chi2_sf(stat, dof);
     Ok(tested(Tested { stat, p, dof }, p, stated))
 }
 
 /// Adds the cell with the smallest expected count to the second smallest.
-fn merge_smallest(cells: &mut Vec<(f64, f64)>) {
+fn merge_smallest(cells: &mut Vec<(f64, Option<f64>)>) {
     let smallest =
-        |cells: &[(f64, f64)]| (0..cells.len()).min_by(|&a, &b| cells[a].0.total_cmp(&cells[b].0)).unwrap_or(0);
+        |cells: &[(f64, Option<f64>)]| (0..cells.len()).min_by(|&a, &b| cells[a].0.total_cmp(&cells[b].0)).unwrap_or(0);
     let (expected, observed) = cells.remove(smallest(cells));
     let next = smallest(cells);
     cells[next].0 += expected;
-    cells[next].1 += observed;
+    cells[next].1 = Some(observed.unwrap_or(0.0) + cells[next].1.unwrap_or(0.0));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::case::line;
+    use serde_json::{Value, json};
+
+    fn answer(metric: &str, input: &Value) -> Value {
+        line(&json!({"as": "deequ", "metric": metric, "input": input}).to_string())
+    }
+
+    #[test]
+    fn equal_values_count_once() {
+        let same = json!({"ref": [1, 1, 1, 2], "cur": [1, 2, 2, 2]});
+        assert_eq!(answer("ks_d", &same)["value"], 0.0);
+        // Of 1 2 against 1 2 3 the functions differ most at 2: 1 and 2/3.
+        let ties = json!({"ref": [1, 1, 1, 2], "cur": [1, 2, 2, 3]});
+        for metric in ["ks_d", "l_infinity"] {
+            assert!((answer(metric, &ties)["value"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-15);
+        }
+        assert_eq!(answer("ks_d", &json!({"ref": [], "cur": [1, 2]}))["error"], "a sample has no values");
+    }
+
+    #[test]
+    fn a_test_needs_two_categories_on_either_side() {
+        let of = |reference: [u32; 2], current: [u32; 3]| {
+            let [a, b] = reference;
+            let [c, d, e] = current;
+            answer("chisquare_p", &json!({"ref_counts": [a, b, 0], "cur_counts": [c, d, e]}))
+        };
+        assert_eq!(of([40, 40], [60, 0, 0])["value"], "NaN");
+        // One of current's categories is unknown to the reference, which has one.
+        assert!(of([40, 0], [20, 20, 0])["error"].is_string());
+        // Expected 30 and 30, and the unknown one in no cell: 2·10²/30.
+        let stat = of([40, 40], [20, 40, 7])["stat"].as_f64().unwrap();
+        assert!((stat - 20.0 / 3.0).abs() < 1e-14, "{stat}");
+    }
 }

@@ -163,6 +163,12 @@ impl Sample {
         }
     }
 
+    /// The same as labels, what is missing among them.
+    pub fn with_missing(&self) -> Self {
+        let Self::Labels(labels) = self.as_labels() else { return self.clone() };
+        Self::Labels(labels.into_iter().map(|label| label.or_else(|| Some("None".into()))).collect())
+    }
+
     /// The same with numbers written as labels, for when the other side has labels.
     fn as_labels(&self) -> Self {
         match self {
