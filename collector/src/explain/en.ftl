@@ -29,7 +29,7 @@ title-others = { $what } { $where }, with { $n ->
 unusual-combination = Readings no longer go together as they did in training
 at-cohorts = at { $cohorts }
 on-label = on devices with { $label } { $values }
-on-all = on all devices
+on-all = across the fleet
 on-device = on { $device }
 on-devices = on { $n ->
     [one] 1 device

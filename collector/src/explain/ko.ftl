@@ -25,7 +25,7 @@ title-others = { $where }: { $what } (다른 입력값 { $n }개 포함)
 unusual-combination = 입력값들의 관계가 학습 때와 달라졌습니다
 at-cohorts = { $cohorts }
 on-label = { $label } { $values } 장치
-on-all = 모든 장치
+on-all = 전체 장치
 on-device = { $device }
 on-devices = 장치 { $n }대
 
