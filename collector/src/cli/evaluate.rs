@@ -60,9 +60,9 @@ pub struct Args {
     /// Rows of a window
     #[arg(long, default_value_t = 20)]
     window_rows: usize,
-    /// Practical tolerance, in standard deviations
-    #[arg(long, default_value_t = TOLERANCE, value_parser = value::tolerance)]
-    tolerance: f64,
+    /// Practical tolerance, in standard deviations [default: 0.1 as shipped; for delays 0, since the other rules have none]
+    #[arg(long, value_parser = value::tolerance)]
+    tolerance: Option<f64>,
 }
 
 /// Prints the page.
@@ -77,10 +77,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let done = || bar.inc(1);
     let mut tables: Vec<Table> = Vec::new();
     if wanted(Part::Null) {
-        tables.push(null::table(size, args.tolerance, &done));
+        tables.push(null::table(size, args.tolerance.unwrap_or(TOLERANCE), &done));
     }
     if wanted(Part::Delay) {
-        tables.extend(delay::tables(size, args.tolerance, &done));
+        tables.extend(delay::tables(size, args.tolerance.unwrap_or(0.0), &done));
     }
     if wanted(Part::Together) {
         tables.push(together::null(size, &done));
@@ -132,7 +132,7 @@ fn of_folder(args: &Args, folder: &Path) -> Result<Table> {
     let cut = Cut {
         training: args.training_rows,
         window: args.window_rows,
-        tolerance: args.tolerance,
+        tolerance: args.tolerance.unwrap_or(TOLERANCE),
         expected_run: SENSOR_RUN,
     };
     Ok(sensors::table(&experiments, &cut))
