@@ -121,11 +121,12 @@ struct Coming {
 
 impl Coming {
     /// The samples, once all of them are here.
-    fn rows(&mut self, most: usize) -> Option<Vec<Row>> {
-        if self.of == 0 || self.parts.len() < usize::from(self.of) {
+    fn rows(&self, most: usize) -> Option<Vec<Row>> {
+        let rows = || self.parts.values().flatten().take(most);
+        let wanted: usize = rows().map(|row| row.whole as usize).sum();
+        if self.of == 0 || self.parts.len() < usize::from(self.of) || self.held() < wanted {
             return None;
         }
-        let rows = self.parts.values().flatten().take(most).zip(0u16..);
         let whole = |sample: u16, wanted: u32| {
             let mut values = Vec::with_capacity((wanted as usize).min(WHOLE_VALUES_MAX));
             for ((_, offset), part) in self.whole.range((sample, 0)..=(sample, u32::MAX)) {
@@ -136,7 +137,12 @@ impl Coming {
             }
             (values.len() == wanted as usize).then_some(values)
         };
-        rows.map(|(read, sample)| Some(row(read, &whole(sample, read.whole)?))).collect()
+        rows().zip(0u16..).map(|(read, sample)| Some(row(read, &whole(sample, read.whole)?))).collect()
+    }
+
+    /// Numbers of samples that are here.
+    fn held(&self) -> usize {
+        self.whole.values().map(Vec::len).sum()
     }
 }
 
@@ -259,8 +265,12 @@ impl Collector {
             return;
         }
         let rows: Vec<messages::EvidenceRow> = part.rows.iter().cloned().collect();
-        // A device that was restarted meanwhile gives out other samples.
-        if coming.of != part.parts || coming.parts.get(&part.part).is_some_and(|known| *known != rows) {
+        // A device that was restarted meanwhile gives out other samples. Only what names them is compared: a missing reading is not
+        // equal to itself.
+        let others = |known: &Vec<messages::EvidenceRow>| {
+            known.len() != rows.len() || known.iter().zip(&rows).any(|(a, b)| (a.id, a.at) != (b.id, b.at))
+        };
+        if ![0, part.parts].contains(&coming.of) || coming.parts.get(&part.part).is_some_and(others) {
             (coming.parts, coming.whole) = Default::default();
         }
         (coming.of, coming.release) = (part.parts, part.release);
@@ -274,8 +284,7 @@ impl Collector {
         let Some(request) = self.evidence.by_id.get(&id).filter(|r| r.wanted.device == *device) else { return };
         let Some(coming) = self.evidence.coming.get_mut(&id) else { return };
         let values: Vec<f32> = part.values().collect();
-        let held: usize = coming.whole.values().map(Vec::len).sum();
-        let fits = part.sample < request.wanted.samples && held + values.len() <= WHOLE_VALUES_MAX;
+        let fits = part.sample < request.wanted.samples && coming.held() + values.len() <= WHOLE_VALUES_MAX;
         if values.is_empty() || !fits || coming.whole.contains_key(&(part.sample, part.offset)) {
             return;
         }
@@ -349,4 +358,79 @@ fn row(row: &messages::EvidenceRow, whole: &[f32]) -> Row {
     let known = |values: &[f32]| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
     let (inputs, outputs, whole) = (known(&row.inputs), known(&row.outputs), known(whole));
     Row { id: format!("{:016x}", row.id), at_ms: row.at.0, inputs, outputs, whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::{Settings, Stored};
+    use driftline_shared::list::List;
+    use driftline_shared::wire::messages::{Evidence, EvidenceRow, Whole};
+    use driftline_shared::wire::{FRAME_BYTES_MAX, Frame};
+
+    const NOW: Now = Now { mono: MonoMs(1), wall: WallMs(1_795_000_000_000) };
+
+    fn device() -> Name {
+        Name::new("d").expect("a name")
+    }
+
+    /// A collector that has asked a device for three samples; the request's number.
+    fn asked() -> (Collector, u64) {
+        let mut collector = Collector::new(Settings::new(Name::new("f").expect("a name")), Stored::default());
+        collector.devices.insert(device(), crate::device::Device::new(NOW.wall));
+        let wanted = EvidenceWanted { device: device(), samples: 40, reason: "why".into(), from_ms: None, to_ms: None };
+        let answer = collector.ask_for_evidence(NOW, wanted).expect("asked");
+        (collector, answer["id"].as_u64().expect("a number"))
+    }
+
+    /// Part of an answer of two parts, with samples of these ids, the first of which has two numbers.
+    fn part(request: u64, part: u16, ids: &[u64]) -> Evidence {
+        let row = |(at, &id): (usize, &u64)| EvidenceRow {
+            id,
+            at: WallMs(id),
+            inputs: [f32::NAN, 1.0].into_iter().collect(),
+            outputs: List::default(),
+            whole: if at == 0 && part == 0 { 2 } else { 0 },
+        };
+        let rows = ids.iter().enumerate().map(row).collect();
+        Evidence { request, release: None, part, parts: 2, refused: Text::default(), rows }
+    }
+
+    fn whole(collector: &mut Collector, request: u64, offset: u32, values: &[f32]) {
+        let mut buffer = vec![0; FRAME_BYTES_MAX];
+        let len = Whole::write(request, 0, offset, values, &mut buffer).expect("fits");
+        let frame = Frame::parse(&buffer[..len]).expect("a frame");
+        collector.whole_came(NOW, &device(), &Whole::read(frame.payload).expect("a part"));
+    }
+
+    fn state(collector: &Collector, request: u64) -> State {
+        collector.evidence.get(request).expect("the request").state
+    }
+
+    #[test]
+    fn parts_may_come_twice_and_in_any_order() {
+        let (mut collector, id) = asked();
+        whole(&mut collector, id, 1, &[0.5]);
+        collector.evidence_came(NOW, &device(), &part(id, 1, &[3]));
+        collector.evidence_came(NOW, &device(), &part(id, 0, &[1, 2]));
+        collector.evidence_came(NOW, &device(), &part(id, 0, &[1, 2]));
+        assert_eq!(state(&collector, id), State::Waiting, "a number is missing");
+        whole(&mut collector, id, 0, &[0.25]);
+        assert_eq!(state(&collector, id), State::Complete);
+        let rows = &collector.evidence.get(id).expect("the request").rows;
+        assert_eq!(rows.iter().map(|row| row.at_ms).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((&rows[0].whole[..], &rows[0].inputs[..]), (&[Some(0.25), Some(0.5)][..], &[None, Some(1.0)][..]));
+    }
+
+    #[test]
+    fn a_restarted_device_begins_its_answer_anew() {
+        let (mut collector, id) = asked();
+        collector.evidence_came(NOW, &device(), &part(id, 0, &[1, 2]));
+        whole(&mut collector, id, 0, &[0.25, 0.5]);
+        collector.evidence_came(NOW, &device(), &part(id, 0, &[7, 8]));
+        collector.evidence_came(NOW, &device(), &part(id, 1, &[9]));
+        assert_eq!(state(&collector, id), State::Waiting, "the numbers were of another sample");
+        whole(&mut collector, id, 0, &[0.75, 1.0]);
+        assert_eq!(collector.evidence.get(id).expect("the request").rows[0].whole, [Some(0.75), Some(1.0)]);
+    }
 }
