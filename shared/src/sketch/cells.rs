@@ -33,9 +33,8 @@ pub struct Categories {
 
 impl Categories {
     fn cell(&self, value: f32) -> usize {
-        let seen = |others: &[f32]| others.contains(&value);
         let own = self.own.iter().position(|&category| category == value);
-        own.unwrap_or_else(|| self.own.len() + usize::from(!seen(&self.others)))
+        own.unwrap_or_else(|| self.own.len() + usize::from(!self.others.contains(&value)))
     }
 }
 
@@ -65,7 +64,7 @@ impl Cells {
         match self {
             Self::Edges(_) => false,
             Self::Categories(n) => (0..*n).any(|k| f32::from(k) == value),
-            Self::Values(categories) => categories.own.contains(&value) || categories.others.contains(&value),
+            Self::Values(categories) => categories.cell(value) <= categories.own.len(),
         }
     }
 
