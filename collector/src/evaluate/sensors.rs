@@ -156,7 +156,11 @@ fn watch(experiment: &Experiment, cut: &Cut) -> Seen {
 /// Alarms that are raised where they were not on before.
 fn edges(on: impl Iterator<Item = bool>) -> Vec<Alarm> {
     let mut before = false;
-    on.map(|on| Alarm { on, raised: on && !std::mem::replace(&mut before, on) }).collect()
+    let alarm = |on| {
+        let was = std::mem::replace(&mut before, on);
+        Alarm { on, raised: on && !was }
+    };
+    on.map(alarm).collect()
 }
 
 /// What became of all experiments under one rule.
@@ -264,6 +268,12 @@ mod tests {
         assert_eq!((fair.false_windows, fair.delay), (0, Some(20)));
         let early = seen(500, 700);
         assert!(early.false_windows >= 9 && early.delay.is_none(), "{early:?}");
+    }
+
+    #[test]
+    fn an_alarm_that_ends_can_be_raised_again() {
+        let raised = edges([false, true, true, false, true].into_iter()).iter().map(|a| a.raised).collect::<Vec<_>>();
+        assert_eq!(raised, [false, true, false, false, true]);
     }
 
     #[test]
