@@ -8,6 +8,7 @@
 mod cells;
 
 pub use cells::{Categories, Category, Cells, Grid, KNOWN_MAX, OWN_MAX};
+use wide::{f32x4, f64x2};
 
 /// Most cells of one sketch. 22 are used for numbers (20 inner, and one of 1 % at either end).
 pub const CELLS_MAX: usize = 24;
@@ -17,8 +18,8 @@ pub const POSITIONS: f32 = 256.0;
 const POSITION_MAX: f32 = 8_388_607.0;
 /// Stands for "no value before": these bits are NaN, which is never a value.
 const NO_VALUE: u32 = 0x7fc0_0000;
-/// Values counted at a time, in vector registers.
-const LANES: usize = 16;
+/// Values counted at a time.
+const LANES: usize = 32;
 /// Most edges between cells.
 pub const EDGES_MAX: usize = CELLS_MAX - 1;
 
@@ -73,37 +74,30 @@ impl Moments {
         }
     }
 
-    /// Adds finite values: the same sums in another order.
-    fn add_all(&mut self, values: &[f32]) {
-        let Some(&first) = values.first() else { return };
+    /// With these values too, the same sums in another order; nothing where one of them is not finite.
+    fn with_all(mut self, values: &[f32]) -> Option<Self> {
         if self.n == 0 {
-            self.origin = f64::from(first);
+            self.origin = f64::from(*values.first()?);
         }
         let (groups, rest) = values.as_chunks::<4>();
+        let origin = f64x2::splat(self.origin);
+        let (mut sums, mut squares) = ([f64x2::ZERO; 2], [f64x2::ZERO; 2]);
+        let (mut min, mut max) = (f32x4::splat(self.min), f32x4::splat(self.max));
+        for &[a, b, c, d] in groups {
+            let deviations = [[a, b], [c, d]].map(|two| f64x2::new(two.map(f64::from)) - origin);
+            sums = [sums[0] + deviations[0], sums[1] + deviations[1]];
+            squares = [squares[0] + deviations[0] * deviations[0], squares[1] + deviations[1] * deviations[1]];
+            min = f32x4::new([a, b, c, d]).fast_min(min);
+            max = f32x4::new([a, b, c, d]).fast_max(max);
+        }
         self.n += 4 * groups.len() as u64;
-        let (mut sums, mut squares) = ([0.0f64; 4], [0.0f64; 4]);
-        let origin = self.origin;
-        for group in groups {
-            sums.iter_mut().zip(group).for_each(|(sum, &value)| *sum += f64::from(value) - origin);
-        }
-        for group in groups {
-            squares.iter_mut().zip(group).for_each(|(sum, &value)| {
-                let deviation = f64::from(value) - origin;
-                *sum += deviation * deviation;
-            });
-        }
-        let (mut min, mut max) = ([self.min; 4], [self.max; 4]);
-        for group in groups {
-            min.iter_mut().zip(group).for_each(|(min, &value)| *min = if value < *min { value } else { *min });
-        }
-        for group in groups {
-            max.iter_mut().zip(group).for_each(|(max, &value)| *max = if value > *max { value } else { *max });
-        }
-        self.sum += (sums[0] + sums[2]) + (sums[1] + sums[3]);
-        self.squares += (squares[0] + squares[2]) + (squares[1] + squares[3]);
-        self.min = min.into_iter().fold(self.min, |a, b| if b < a { b } else { a });
-        self.max = max.into_iter().fold(self.max, |a, b| if b > a { b } else { a });
+        self.sum += (sums[0] + sums[1]).reduce_add();
+        self.squares += (squares[0] + squares[1]).reduce_add();
+        self.min = min.to_array().into_iter().fold(self.min, |a, b| if b < a { b } else { a });
+        self.max = max.to_array().into_iter().fold(self.max, |a, b| if b > a { b } else { a });
         rest.iter().for_each(|&value| self.add(value));
+        // What is not finite leaves no finite sum, and finite values of 32 bits no other.
+        self.sum.is_finite().then_some(self)
     }
 
     /// Adds what `other` summarises (Chan, Golub, LeVeque 1979).
@@ -206,37 +200,41 @@ impl<const K: usize> Sketch<K> {
     /// Counts values, as [`Self::add`] does one after the other, but faster.
     pub fn add_all(&mut self, grid: &Grid, values: &[f32]) {
         let few = self.moments.n <= u64::from(u32::MAX).saturating_sub(values.len() as u64);
-        let whole = few && grid.is_numeric() && values.iter().fold(true, |all, value| all & value.is_finite());
-        let (true, [first, .., last]) = (whole, values) else {
+        let moments = (few && grid.is_numeric()).then(|| self.moments.with_all(values)).flatten();
+        let (Some(moments), [first, .., last]) = (moments, values) else {
             return values.iter().for_each(|&value| self.add(grid, value));
         };
+        self.moments = moments;
         let (groups, rest) = values.as_chunks::<LANES>();
-        groups.iter().for_each(|group| self.place(grid, group, LANES));
-        if !rest.is_empty() {
-            let mut group = [0.0; LANES];
-            group[..rest.len()].copy_from_slice(rest);
-            self.place(grid, &group, rest.len());
-        }
-        let again = |(a, b): (&f32, &f32)| u32::from(a.to_bits() == b.to_bits());
-        let repeats: u32 = values.iter().zip(&values[1..]).map(again).sum();
+        groups.iter().for_each(|group| self.place(grid, group));
+        rest.iter().for_each(|&value| self.place(grid, &[value]));
+        let repeats: u32 = values.iter().zip(&values[1..]).map(|(a, b)| u32::from(a.to_bits() == b.to_bits())).sum();
         self.repeats = self.repeats.saturating_add(repeats + u32::from(first.to_bits() == self.last));
         self.last = last.to_bits();
-        self.moments.add_all(values);
     }
 
-    /// Counts the first so many of finite numbers in their cells, where no count can be too large.
+    /// Counts finite numbers in their cells, where no count can be too large.
     #[inline]
-    fn place(&mut self, grid: &Grid, values: &[f32; LANES], many: usize) {
-        let cells = grid.cells(values);
-        let len = self.counts.len().min(self.positions.len());
+    fn place<const N: usize>(&mut self, grid: &Grid, values: &[f32; N]) {
+        let parts = values.map(|value| grid.part(value));
+        let len = self.counts.len().min(self.positions.len()).min(CELLS_MAX);
         let (counts, sums) = (&mut self.counts[..len], &mut self.positions[..len]);
-        for (&cell, &value) in cells.iter().zip(values).take(many) {
-            let cell = cell as usize;
+        let mut count = |part: u8, value: f32| {
+            let cell = grid.cell_within(part, value);
             if cell < len {
                 counts[cell] = counts[cell].wrapping_add(1);
                 sums[cell] = sums[cell].wrapping_add(grid.position(cell, value).into());
             }
-        }
+        };
+        let ((fours, parts), (values, rest)) = (parts.as_chunks::<4>(), values.as_chunks::<4>());
+        // Written out: a compiler left to itself makes shuffles of it.
+        fours.iter().zip(values).for_each(|(&[k, l, m, n], &[a, b, c, d])| {
+            count(k, a);
+            count(l, b);
+            count(m, c);
+            count(n, d);
+        });
+        parts.iter().zip(rest).for_each(|(&part, &value)| count(part, value));
     }
 
     /// Adds what `other` counted. Refused when the cells differ in number: then the baselines differ too.

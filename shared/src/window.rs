@@ -14,8 +14,8 @@ pub const FEATURES_MAX: usize = 256;
 /// Most window lengths that one window may span: a device without room for its backlog makes wider windows of it.
 pub const COARSE_SLOTS_MAX: u32 = 64;
 
-/// Most samples of a [`Block`]: with the most features 32 KiB.
-pub const BLOCK_ROWS: usize = 32;
+/// Most samples of a [`Block`]: with the most features 64 KiB.
+pub const BLOCK_ROWS: usize = 64;
 
 /// Samples that did not reach the sketches, by reason. They travel with the window, so that loss is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]

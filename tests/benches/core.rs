@@ -10,7 +10,7 @@ use driftline_agent::source::{Chunk, Known};
 use driftline_shared::embedding::{Embedding, Frequencies};
 use driftline_shared::joint::Joint;
 use driftline_shared::list::List;
-use driftline_shared::sketch::Grid;
+use driftline_shared::sketch::{Cells, Grid};
 use driftline_shared::units::{Seq, Stream};
 use driftline_shared::window::{Block, Window};
 use driftline_shared::wire::{FRAME_BYTES_MAX, Frame, pack};
@@ -29,17 +29,29 @@ fn benches(c: &mut Criterion) {
 
     let samples: Vec<[f32; FEATURES]> = (0..1024).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
     let mut open = window(&features, &mut rng, 0, |_, z| z);
-    let mut block = Block::new(FEATURES);
-    let mut at = 0;
-    c.bench_function("window/add one sample of 20 features", |b| {
-        b.iter(|| {
-            at = (at + 1) % samples.len();
-            block.add(black_box(&samples[at]).iter().copied());
-            if block.is_full() {
-                open.count(grids.iter(), &mut block);
-            }
+    let mut sketch = |name: &str, grids: &[Grid], samples: &[[f32; FEATURES]]| {
+        let mut block = Block::new(FEATURES);
+        let mut at = 0;
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                at = (at + 1) % samples.len();
+                block.add(black_box(&samples[at]).iter().copied());
+                if block.is_full() {
+                    open.count(grids.iter(), &mut block);
+                }
+            });
         });
+    };
+    sketch("window/add one sample of 20 features", &grids, &samples);
+    // Their edges lie so unevenly that a value's cell has to be searched for.
+    let skewed = |z: f32| (3.0 * z).exp();
+    let cells = features.iter().map(|f| match &f.cells {
+        Cells::Edges(edges) => Cells::Edges(edges.iter().copied().map(skewed).collect()),
+        other => other.clone(),
     });
+    let skewed_grids: Vec<Grid> = cells.map(|cells| Grid::new(&cells)).collect();
+    let skewed_samples: Vec<[f32; FEATURES]> = samples.iter().map(|sample| sample.map(skewed)).collect();
+    sketch("window/add one sample of 20 skewed features", &skewed_grids, &skewed_samples);
 
     let joint = Joint {
         means: (0..FEATURES).map(|_| 0.0).collect(),
@@ -48,6 +60,7 @@ fn benches(c: &mut Criterion) {
     };
     let frequencies = Frequencies::new(FEATURES, 4.0).expect("few enough inputs");
     let mut embedding = Embedding::default();
+    let mut at = 0;
     c.bench_function("embedding/add one sample of 20 inputs", |b| {
         b.iter(|| {
             at = (at + 1) % samples.len();

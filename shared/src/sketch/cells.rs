@@ -91,16 +91,21 @@ impl Cells {
         let Self::Edges(edges) = self else { return None };
         let (&first, &last) = (edges.first()?, edges.last()?);
         let range = if last > first { last - first } else { libm::fabsf(first).max(1.0) };
-        match cell {
-            0 => Some((first, range)),
-            k if k == edges.len() => Some((last, range)),
-            k => Some((edges[k - 1], edges[k] - edges[k - 1])),
-        }
+        let (from, width) = match cell {
+            0 => (first, range),
+            k if k == edges.len() => (last, range),
+            k => (edges[k - 1], edges[k] - edges[k - 1]),
+        };
+        Some((from, width.min(f32::MAX)))
     }
 }
 
 /// Room for [`CELLS_MAX`] cells; a power of two, so that no index needs a check.
 const PLACES: usize = CELLS_MAX.next_power_of_two();
+/// The same for edges, among which a search may look beyond the last.
+const EDGE_PLACES: usize = 2 * PLACES;
+/// Equal parts of the range of a grid's edges.
+const PARTS: usize = 256;
 const TWO_TO_23: f32 = 8_388_608.0;
 const TWO_TO_23_BITS: u32 = 1 << 23;
 
@@ -112,19 +117,26 @@ enum Kinds {
     These(Categories),
 }
 
-/// Cells laid out so that a value finds its place by comparisons that a compiler makes vectors of, without a search, a
-/// division or a branch.
+/// Cells laid out so that a value finds its place without a division or a branch: the range of the edges is cut into equal parts, and a
+/// table says which cell each begins in. Where the edges are spread evenly enough to have at most one in a part, there is nothing to search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     cells: usize,
     /// Instead of edges.
     categories: Option<Kinds>,
     /// Filled up with +inf, which no finite value is above.
-    edges: [f32; PLACES],
+    edges: [f32; EDGE_PLACES],
+    /// Where the second part begins, and parts per unit.
+    start: f32,
+    density: f32,
+    /// Per part, how many edges lie in the parts below it.
+    first: [u8; PARTS],
+    /// The first step of a search among the edges of one part: a power of two, and twice it is more than there are in any.
+    step: u8,
     /// Per cell, where positions are counted from.
     from: [f32; PLACES],
-    /// Per cell, parts per unit; downwards in the bottom cell.
-    parts: [f32; PLACES],
+    /// Per cell, positions per unit; downwards in the bottom cell.
+    scale: [f32; PLACES],
 }
 
 impl Grid {
@@ -133,22 +145,47 @@ impl Grid {
         let mut grid = Self {
             cells: cells.len().min(CELLS_MAX),
             categories: None,
-            edges: [f32::INFINITY; PLACES],
+            edges: [f32::INFINITY; EDGE_PLACES],
+            start: 0.0,
+            density: 1.0,
+            first: [0; PARTS],
+            step: 1,
             from: [0.0; PLACES],
-            parts: [0.0; PLACES],
+            scale: [0.0; PLACES],
         };
         match cells {
-            Cells::Edges(edges) => grid.edges.iter_mut().zip(edges.iter()).for_each(|(to, &edge)| *to = edge),
+            Cells::Edges(edges) => grid.cut(edges),
             Cells::Categories(n) => grid.categories = Some(Kinds::Below(f32::from(*n))),
             Cells::Values(categories) => grid.categories = Some(Kinds::These(categories.clone())),
         }
         for cell in 0..grid.cells {
             if let Some((from, width)) = cells.span(cell) {
                 grid.from[cell] = from;
-                grid.parts[cell] = if cell == 0 { -POSITIONS / width } else { POSITIONS / width };
+                grid.scale[cell] =
+                    (if cell == 0 { -POSITIONS / width } else { POSITIONS / width }).clamp(f32::MIN, f32::MAX);
             }
         }
         grid
+    }
+
+    /// Lays the parts over the edges. The first and the last part have no end and hold the outermost edges, which the tails of a
+    /// feature put far from the others.
+    fn cut(&mut self, edges: &[f32]) {
+        self.edges.iter_mut().zip(edges).for_each(|(to, &edge)| *to = edge);
+        let tails = usize::from(edges.len() > 3);
+        let [low, .., high] = edges[tails..edges.len() - tails] else { return };
+        let width = (high / (PARTS - 3) as f32 - low / (PARTS - 3) as f32).max(f32::MIN_POSITIVE);
+        (self.start, self.density) = (low, 1.0 / width);
+        let mut inside = [0; PARTS];
+        edges.iter().for_each(|&edge| inside[usize::from(self.part(edge))] += 1);
+        let mut below = 0;
+        for (first, inside) in self.first.iter_mut().zip(inside) {
+            *first = below;
+            below += inside;
+            while inside >= 2 * self.step {
+                self.step *= 2;
+            }
+        }
     }
 
     /// How many cells there are.
@@ -170,14 +207,7 @@ impl Grid {
     #[inline]
     pub fn cell(&self, value: f32) -> usize {
         match &self.categories {
-            None => {
-                // Ascending edges: those below the value come first, and a compiler makes the mask of vectors.
-                let mut below = 0u32;
-                for (i, &edge) in self.edges[..CELLS_MAX].iter().enumerate() {
-                    below |= u32::from(edge < value) << i;
-                }
-                below.trailing_ones() as usize
-            }
+            None => self.cell_within(self.part(value), value),
             Some(Kinds::Below(n)) if value >= 0.0 && value < *n && value as u8 as f32 == value => {
                 usize::from(value as u8)
             }
@@ -186,36 +216,41 @@ impl Grid {
         }
     }
 
-    /// The cells of finite numbers: first among every fourth edge, then among the three that follow there.
+    /// The part that a finite number lies in; of a larger number never an earlier one, however this is rounded.
     #[inline]
-    pub(super) fn cells<const N: usize>(&self, values: &[f32; N]) -> [u32; N] {
-        let mut cells = [0u32; N];
-        for pivot in [self.edges[3], self.edges[7], self.edges[11], self.edges[15], self.edges[19]] {
-            cells.iter_mut().zip(values).for_each(|(cell, value)| *cell += 4 * u32::from(pivot < *value));
+    pub(super) fn part(&self, value: f32) -> u8 {
+        let part = (value - self.start) * self.density + 1.0;
+        let part = if part > 0.0 { part } else { 0.0 };
+        rounded(if part < (PARTS - 1) as f32 { part } else { (PARTS - 1) as f32 }) as u8
+    }
+
+    /// The cell of a finite number in this part.
+    #[inline]
+    pub(super) fn cell_within(&self, part: u8, value: f32) -> usize {
+        let mut cell = usize::from(self.first[usize::from(part)]);
+        // Edges of earlier parts lie below the value and those of later ones do not: what is left is a binary search among few.
+        let mut step = usize::from(self.step);
+        while step > 1 {
+            cell += if self.edges[(cell + step - 1) % EDGE_PLACES] < value { step } else { 0 };
+            step /= 2;
         }
-        let first = cells;
-        for next in 0..3 {
-            let edges = first.map(|cell| self.edges[(cell as usize + next) % PLACES]);
-            cells.iter_mut().zip(edges).zip(values).for_each(|((cell, edge), value)| *cell += u32::from(edge < *value));
-        }
-        cells
+        cell + usize::from(self.edges[cell % EDGE_PLACES] < value)
     }
 
     /// Where in its cell a value lies, in 1/256 of the cell's width; in the outer cells how far beyond the edge, in 1/256 of the
     /// range between the outermost edges. Categories have no inside.
     #[inline]
     pub(super) fn position(&self, cell: usize, value: f32) -> u32 {
-        whole((value - self.from[cell % PLACES]) * self.parts[cell % PLACES])
+        let parts = (value - self.from[cell % PLACES]) * self.scale[cell % PLACES];
+        rounded(if parts < POSITION_MAX { parts } else { POSITION_MAX })
     }
 }
 
-/// The nearest integer of 0 to [`POSITION_MAX`].
+/// The integer nearest to a number of 0 to below 2^23.
 #[inline]
-fn whole(parts: f32) -> u32 {
-    let parts = if parts > 0.0 { parts } else { 0.0 };
-    let parts = if parts < POSITION_MAX { parts } else { POSITION_MAX };
-    // Adding 2^23 leaves the nearest integer in the low bits of what is below it.
-    (parts + TWO_TO_23).to_bits() & (TWO_TO_23_BITS - 1)
+fn rounded(number: f32) -> u32 {
+    // Adding 2^23 leaves it in the low bits of what is below it.
+    (number + TWO_TO_23).to_bits() & (TWO_TO_23_BITS - 1)
 }
 
 #[cfg(test)]
@@ -270,10 +305,18 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_cell_is_the_one_a_search_finds(mut edges in prop::collection::vec(-9.0f32..9.0, 1..EDGES_MAX), value in -10.0f32..10.0) {
-            edges.sort_by(f32::total_cmp);
-            prop_assert_eq!(grid(&edges).cell(value), edges.partition_point(|&edge| edge < value));
+            #[test]
+    fn the_cell_is_the_one_a_search_finds(mut edges in prop::collection::vec(number(), 0..EDGES_MAX), values in prop::collection::vec(number(), 1..50)) {
+                edges.sort_by(f32::total_cmp);
+                let grid = grid(&edges);
+                for value in values.iter().chain(&edges).flat_map(|v| [v.next_down(), *v, v.next_up()]).filter(|v| v.is_finite()) {
+                    prop_assert_eq!(grid.cell(value), edges.partition_point(|&edge| edge < value), "{} among {:?}", value, edges);
+                }
+            }
         }
+
+    /// Near each other and as far apart as numbers are.
+    fn number() -> impl Strategy<Value = f32> {
+        prop_oneof![4 => -9.0f32..9.0, 1 => prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL | prop::num::f32::ZERO]
     }
 }
