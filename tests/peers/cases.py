@@ -17,6 +17,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
 
 import forms
+import deepchecks_restated as deepchecks
 import numpy as np
 from evidently.legacy.calculations.stattests.chisquare_stattest import _chi_stat_test
 from evidently.legacy.calculations.stattests.energy_distance import _energy_dist
@@ -34,8 +35,8 @@ from nannyml.drift.univariate.methods import FeatureType
 from river import drift
 from scipy import stats
 from scipy.spatial import distance
-from tools import (CATEGORIES, EPS, INF, NAN, Cases, contingency, deepchecks_counts, deepchecks_emd, deepchecks_psi, deequ, deequ_psi,
-                   detections, edges, evidently, ks, mmd, nannyml, nannyml_chi2, scouter, shares, tested)
+from tools import (CATEGORIES, EPS, INF, NAN, Cases, contingency, deequ, deequ_psi, detections, edges, evidently, ks, mmd, nannyml, nannyml_chi2,
+                   scouter, shares, tested)
 
 
 # --- data ---------------------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def others_categorical(cases, a, b):
     a, b = [v for v in a if v is not None], [v for v in b if v is not None]
     given = {"ref": a, "cur": b}
     cases.add("deequ", "linf_robust", given, lambda: deequ(*shares(a, b)), CATEGORIES)
-    cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(*deepchecks_counts(a, b)))
+    cases.add("deepchecks", "psi", given, lambda: deepchecks.psi(*deepchecks.counts(a, b)))
 
 
 def others_counts(cases, a, b):
@@ -236,7 +237,7 @@ def others_counts(cases, a, b):
 
     def psi(p, q):
         return {"value": np.sum((p - q) * np.log(p / q))}
-    cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(a, b))
+    cases.add("deepchecks", "psi", given, lambda: deepchecks.psi(a, b))
     cases.add("scouter", "psi", given, lambda: psi(p + EPS, q + EPS))
     k = len(a)
     cases.add("driftline", "psi", given, lambda: psi((a + 0.5) / (a.sum() + k / 2), (b + 0.5) / (b.sum() + k / 2)))
@@ -250,7 +251,7 @@ def others_counts(cases, a, b):
 
 def others_numeric(cases, a, b):
     given = {"ref": a, "cur": b}
-    cases.add("deepchecks", "emd_scaled", given, lambda: deepchecks_emd(a[~np.isnan(a)], b[~np.isnan(b)]))
+    cases.add("deepchecks", "emd_scaled", given, lambda: deepchecks.emd(a[~np.isnan(a)], b[~np.isnan(b)]))
     cases.add("scouter", "psi", given, lambda: scouter(a, b))
 
 

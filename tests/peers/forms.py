@@ -4,6 +4,7 @@ Forms: samples, labels, counts as arrays and as objects, shares, tables, one ser
 by samples with those counts, and about shares by the same. `--as driftline` is in own.py. Left out: what the real tool has no function for.
 """
 
+import deepchecks_restated as deepchecks
 import numpy as np
 import pandas as pd
 from evidently.legacy.calculations.stattests.chisquare_stattest import _chi_stat_test
@@ -21,9 +22,8 @@ from river import drift
 from scipy import stats
 from scipy.spatial import distance
 from own import own_counts, own_labels, own_samples, own_series
-from tools import (CATEGORIES, EPS, INF, NAN, Few, contingency, deepchecks_counts, deepchecks_cramers_v, deepchecks_emd, deepchecks_ks,
-                   deepchecks_psi, deequ, deequ_chisquare, deequ_numeric, deequ_psi, detections, edges, evidently, evidently_cleaned, ks, mmd,
-                   nannyml, nannyml_chi2, psi_of, robust, sample_of, scouter, shares, simple, tested)
+from tools import (CATEGORIES, EPS, INF, NAN, Few, contingency, deequ, deequ_chisquare, deequ_numeric, deequ_psi, detections, edges, evidently,
+                   evidently_cleaned, ks, mmd, nannyml, nannyml_chi2, psi_of, robust, sample_of, scouter, shares, simple, tested)
 
 BINNED = [("psi", _psi), ("js_distance", _jensenshannon), ("kl", _kl_div), ("hellinger", _hellinger_distance)]
 TESTS = [("chisquare_p", _chi_stat_test), ("g_test_p", _g_stat_test), ("z_test_p", _z_stat_test)]
@@ -338,10 +338,10 @@ def deequ_counts(cases, a, b):
 def deepchecks_samples(cases, a, b):
     given = {"ref": a, "cur": b}
     a, b = (v[~np.isnan(v)] for v in (np.asarray(a, float), np.asarray(b, float)))
-    cases.add("deepchecks", "ks_d", given, lambda: deepchecks_ks(a, b))
-    cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(*deepchecks_counts(a, b)))
+    cases.add("deepchecks", "ks_d", given, lambda: deepchecks.ks(a, b))
+    cases.add("deepchecks", "psi", given, lambda: deepchecks.psi(*deepchecks.counts(a, b)))
     for margin in [0, 0.1, 0.49, 0.5]:
-        cases.add("deepchecks", "emd_scaled", given, lambda: deepchecks_emd(a, b, margin), {"margin_quantile_filter": margin})
+        cases.add("deepchecks", "emd_scaled", given, lambda: deepchecks.emd(a, b, margin), {"margin_quantile_filter": margin})
 
 
 def deepchecks_labels(cases, a, b):
@@ -349,14 +349,14 @@ def deepchecks_labels(cases, a, b):
     for params in [{}, {"min_category_size_ratio": 0}, {"min_category_size_ratio": 0.2}, {"max_num_categories": 3},
                    {"max_num_categories": 3, "sort_by": "dist2"}, {"max_num_categories": 2, "sort_by": "difference", "min_category_size_ratio": 0.3}]:
         kw = {{"min_category_size_ratio": "least", "max_num_categories": "most"}.get(k, k): v for k, v in params.items()}
-        cases.add("deepchecks", "psi", given, lambda: deepchecks_psi(*deepchecks_counts(a, b, **kw)), params)
-        cases.add("deepchecks", "cramers_v", given, lambda: deepchecks_cramers_v(*deepchecks_counts(a, b, **kw)), params)
+        cases.add("deepchecks", "psi", given, lambda: deepchecks.psi(*deepchecks.counts(a, b, **kw)), params)
+        cases.add("deepchecks", "cramers_v", given, lambda: deepchecks.cramers_v(*deepchecks.counts(a, b, **kw)), params)
 
 
 def deepchecks_tables(cases, a, b):
     for given in [{"ref_counts": a, "cur_counts": b}, {"table": [a, b]}]:
-        cases.add("deepchecks", "cramers_v", given, lambda: deepchecks_cramers_v(a, b, given=True))
-    cases.add("deepchecks", "psi", {"p": a / a.sum(), "q": b / b.sum()}, lambda: deepchecks_psi(a, b))
+        cases.add("deepchecks", "cramers_v", given, lambda: deepchecks.cramers_v(a, b, given=True))
+    cases.add("deepchecks", "psi", {"p": a / a.sum(), "q": b / b.sum()}, lambda: deepchecks.psi(a, b))
     cases.add("scouter", "psi", {"p": a / a.sum(), "q": b / b.sum()}, lambda: psi_of(a / a.sum() + EPS, b / b.sum() + EPS))
 
 

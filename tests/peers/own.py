@@ -2,6 +2,7 @@
 and infinities are gone.
 """
 
+import deepchecks_restated as deepchecks
 import numpy as np
 from evidently.legacy.calculations.stattests.chisquare_stattest import _chi_stat_test
 from evidently.legacy.calculations.stattests.wasserstein_distance_norm import _wasserstein_distance_norm
@@ -10,8 +11,7 @@ from evidently.legacy.core import ColumnType
 from river import drift
 from scipy import stats
 from scipy.spatial import distance
-from tools import (INF, NAN, contingency, deepchecks_counts, deepchecks_cramers_v, deepchecks_emd, deequ, detections, edges, evidently, ks, mmd,
-                   psi_of, robust, sample_of, shares, tested)
+from tools import (INF, NAN, contingency, deequ, detections, edges, evidently, ks, mmd, psi_of, robust, sample_of, shares, tested)
 
 # The quantiles at which a baseline is cut (docs/compare.md).
 QUANTILES = [0.01, *(i / 20 for i in range(1, 20)), 0.99]
@@ -67,7 +67,7 @@ def own_counts(cases, a, b):
                          ("g_test_p", lambda: tested(stats.power_divergence(b, a * (b.sum() / a.sum()), lambda_="log-likelihood"), len(a) - 1)),
                          ("chi2_contingency", lambda: contingency([a, b])),
                          ("z_test_p", lambda: evidently(_z_stat_test, ColumnType.Categorical)(sample_of(a), sample_of(b))),
-                         ("cramers_v", lambda: deepchecks_cramers_v(a, b, given=True))]:
+                         ("cramers_v", lambda: deepchecks.cramers_v(a, b, given=True))]:
         cases.add("driftline", metric, {"ref_counts": a, "cur_counts": b}, call)
 
 
@@ -81,7 +81,7 @@ def own_labels(cases, a, b):
                          ("g_test_p", lambda: tested(stats.power_divergence(y, x * (y.sum() / x.sum()), lambda_="log-likelihood"), len(x) - 1)),
                          ("chi2_contingency", lambda: contingency(np.array([x, y]))),
                          ("z_test_p", lambda: evidently(_z_stat_test, ColumnType.Categorical)(a, b)),
-                         ("cramers_v", lambda: deepchecks_cramers_v(*deepchecks_counts(a, b)))]:
+                         ("cramers_v", lambda: deepchecks.cramers_v(*deepchecks.counts(a, b)))]:
         cases.add("driftline", metric, given, call)
 
 
@@ -123,7 +123,7 @@ def own_samples(cases, a, b):
     add("energy_distance", lambda: {"value": stats.energy_distance(a, b)})
     add("wasserstein_norm", lambda: evidently(_wasserstein_distance_norm)(a, b))
     add("mmd2_unbiased_rbf", lambda: mmd(a, b))
-    add("emd_scaled", lambda: deepchecks_emd(a, b))
+    add("emd_scaled", lambda: deepchecks.emd(a, b))
     add("histogram_bin_edges", lambda: edges(np.concatenate([a, b]), "fd"), {"bins": "fd"})
 
 
