@@ -206,7 +206,7 @@ fn two_files_column_by_column() {
         path
     };
     let reference = write("a.csv", "t,kind,only_here\n1,a,1\n2,a,1\n3,b,1\n,b,1\n");
-    let current = write("b.csv", "kind,t\nb,7\nb,8\nc,9\n");
+    let current = write("b.csv", "kind,t\nb,7.5\nb,8\nc,9\nc,9.5\n");
     let run = |more: &[&str]| {
         let mut command = Command::new(binary("driftline"));
         command.args(["compare", "--reference"]).arg(&reference).arg("--current").arg(&current).args(more);
@@ -224,16 +224,72 @@ fn two_files_column_by_column() {
     assert_eq!(answer["schema"], "driftline.compare.v1");
     let items = answer["items"].as_array().expect("items");
     let names: Vec<_> = items.iter().map(|i| (i["column"].as_str().unwrap(), i["metric"].as_str().unwrap())).collect();
-    // Six different numbers: Kolmogorov-Smirnov; three categories: chi-square.
+    // Seven different numbers, not all whole: Kolmogorov-Smirnov; three categories: chi-square.
     assert_eq!(names, [("kind", "chisquare_p"), ("t", "ks_2samp")]);
-    // All three below all three: 2 of the 20 orders.
-    assert!((items[1]["p"].as_f64().expect("a number") - 0.1).abs() < 1e-12);
+    // All three below all four: 2 of the 35 orders.
+    assert!((items[1]["p"].as_f64().expect("a number") - 2.0 / 35.0).abs() < 1e-12);
     assert_eq!(items[1]["convention"]["edges"], "none, values as they are");
     let (code, stdout, _) = run(&["--metric", "psi"]);
     assert_eq!(code, Some(0));
     assert!(stdout.contains("Jeffreys") && stdout.lines().count() == 2, "{stdout}");
     let (code, _, stderr) = run(&["--column", "nowhere"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("has no column nowhere"), "{stderr}");
+    assert!(stderr.contains("b.csv has no column \"nowhere\"; it has kind, t"), "{stderr}");
     assert_eq!(run(&["--column", "kind", "--metric", "ks_d"]).0, Some(1));
+}
+
+#[test]
+fn columns_are_what_pandas_and_evidently_take_them_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, rows: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, rows).expect("written");
+        path
+    };
+    // Six different whole numbers, identifiers of which doubles keep some apart, truth values, codes with and without letters.
+    let rows = |shift: u64| -> String {
+        let row = |i: u64| {
+            format!(
+                "{},{},{},0{}\n",
+                (i * i + shift) % 10,
+                1_000_000_000_000_000_000 + 3 * i + shift,
+                i % 3 == shift,
+                i % 3
+            )
+        };
+        (0..30).map(row).collect()
+    };
+    let header = "few,id,flag,code\n";
+    let reference = write("a.csv", format!("{header}{}0,1,True,A1\n", rows(0)));
+    let current = write("b.csv", format!("{header}{}", rows(1)));
+    let item = |column: &str, tool: &str, metric: Option<&str>| -> Value {
+        let mut command = Command::new(binary("driftline"));
+        command.args(["compare", "--json", "--column", column, "--as", tool, "--reference"]).arg(&reference);
+        command.arg("--current").arg(&current).args(metric.iter().flat_map(|metric| ["--metric", metric]));
+        let stdout = command.output().expect("driftline runs").stdout;
+        serde_json::from_slice::<Value>(&stdout).expect("JSON")["items"][0].clone()
+    };
+    assert_eq!(item("few", "evidently", None)["metric"], "chisquare_p");
+    assert!(item("id", "evidently", None)["error"].as_str().expect("an error").contains("takes it for text"));
+    assert!(
+        item("id", "scipy", Some("ks_2samp"))["error"]
+            .as_str()
+            .expect("an error")
+            .contains("too long to be kept exactly")
+    );
+    // 11 of 31 against 10 of 30 are true.
+    let apart = item("flag", "scipy", Some("wasserstein1"))["value"].as_f64().expect("a number");
+    assert!((apart - (11.0 / 31.0 - 1.0 / 3.0)).abs() < 1e-12, "{apart}");
+    // One of 31 is A1, the others are the same thirds of the rest.
+    let apart = item("code", "driftline", Some("total_variation"))["value"].as_f64().expect("a number");
+    assert!((apart - 1.0 / 31.0).abs() < 1e-12, "{apart}");
+    let semicolons = write("c.csv", "few;id\n1;2\n".into());
+    let output = Command::new(binary("driftline"))
+        .args(["compare", "--reference"])
+        .arg(&semicolons)
+        .arg("--current")
+        .arg(&current)
+        .output();
+    let stderr = String::from_utf8(output.expect("driftline runs").stderr).expect("UTF-8");
+    assert!(stderr.contains("c.csv is separated by semicolons: save it with commas"), "{stderr}");
 }

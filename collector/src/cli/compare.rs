@@ -7,10 +7,10 @@
 
 use super::header::{self, open};
 use super::output::{Output, clean, text};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use driftline_collector::compare::case::{LINE_BYTES_MAX, figure_json, line, refused};
 use driftline_collector::compare::sample::Sample;
-use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer, default_metric};
+use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer};
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -128,15 +128,37 @@ impl Table {
             if rows.len() == ROWS_MAX {
                 bail!("{shown} has more than {ROWS_MAX} rows");
             }
-            rows.push(record.with_context(|| format!("{shown} is not a CSV file"))?);
+            rows.push(record.map_err(|e| match (e.kind(), e.position()) {
+                (csv::ErrorKind::Utf8 { .. }, Some(at)) => {
+                    anyhow!("{shown} has bytes that are not UTF-8 at line {}: save it as UTF-8", at.line())
+                }
+                _ => anyhow!("{shown} is not a CSV file: {e}"),
+            })?);
         }
         Ok(Self { names, rows })
     }
 
-    fn column(&self, name: &str) -> Option<Sample> {
-        let at = self.names.iter().position(|n| n == name)?;
+    /// The cells of a column.
+    fn column(&self, name: &str, path: &Path) -> Result<impl Iterator<Item = &str> + Clone> {
+        let at = self.names.iter().position(|n| n == name && !n.is_empty()).with_context(|| {
+            let names: Vec<String> = self.names.iter().filter(|n| !n.is_empty()).map(|n| clean(n)).collect();
+            format!("{} has no column {:?}; it has {}", path.display(), name, some(&names))
+        })?;
         // A row that ends early has nothing there.
-        Some(Sample::from_texts(self.rows.iter().map(|row| row.get(at).unwrap_or(""))))
+        Ok(self.rows.iter().map(move |row| row.get(at).unwrap_or("")))
+    }
+}
+
+/// Both samples of a column, of one kind.
+fn samples<'a>(
+    reference: impl Iterator<Item = &'a str> + Clone,
+    current: impl Iterator<Item = &'a str> + Clone,
+) -> (Sample, Sample) {
+    let (before, now) = (Sample::from_texts(reference.clone()), Sample::from_texts(current.clone()));
+    match before.is_numeric() && now.is_numeric() {
+        true => (before, now),
+        // As they stand there: 01 and 1 are two labels.
+        false => (Sample::labels(reference), Sample::labels(current)),
     }
 }
 
@@ -161,22 +183,28 @@ fn files(args: &Args, output: &Output) -> Result<ExitCode> {
         }
     }
     if columns.is_empty() {
-        bail!("the two files have no column in common");
+        bail!("the two files have no column in common: rename those to compare, so that both files call them the same");
     }
     let mut items = Vec::new();
     for column in &columns {
-        let side = |table: &Table, path: &Path| {
-            table.column(column).with_context(|| format!("{} has no column {column}", path.display()))
-        };
-        let now = side(&current, current_path)?;
+        let now = current.column(column, current_path)?;
         let input = match (&reference, &args.reference) {
-            (Some(table), Some(path)) => Input::samples(side(table, path)?, now),
-            _ => Input { series: Some(now), ..Input::default() },
+            (Some(table), Some(path)) => {
+                let (before, now) = samples(table.column(column, path)?, now);
+                Input::samples(before, now)
+            }
+            _ => Input { series: Some(Sample::from_texts(now)), ..Input::default() },
         };
-        let metric = metric.unwrap_or_else(|| default_metric(tool, &input));
-        let request = Request { tool, metric: Some(metric), params: params.clone(), input };
-        let found = answer(&request);
-        items.push(item(column, tool, metric, &found, &request.input));
+        let mut request = Request { tool, metric, params: params.clone(), input };
+        let mut found = answer(&mut request);
+        // Where labels will not do, truth values are 1 and 0, as pandas has them.
+        if let (Err(_), Some(booleans)) = (&found, request.input.booleans()) {
+            let mut as_numbers = Request { input: booleans, ..request.clone() };
+            if let Ok(answered) = answer(&mut as_numbers) {
+                found = Ok(answered);
+            }
+        }
+        items.push(item(column, tool, request.metric, &found, &request.input));
     }
     let failed = items.iter().filter(|item| !item["error"].is_null()).count();
     show(&items, output)?;
@@ -192,12 +220,16 @@ fn note_lonely(table: &Table, path: &Path, other: &Table) {
     if lonely.is_empty() {
         return;
     }
-    let rest = match lonely.len().saturating_sub(NAMES_SHOWN_MAX) {
+    eprintln!("note: only {} has {}; not compared", path.display(), some(&lonely));
+}
+
+/// Names, the first of many.
+fn some(names: &[String]) -> String {
+    let rest = match names.len().saturating_sub(NAMES_SHOWN_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let shown = lonely[..lonely.len().min(NAMES_SHOWN_MAX)].join(", ");
-    eprintln!("note: only {} has {shown}{rest}; not compared", path.display());
+    format!("{}{rest}", names[..names.len().min(NAMES_SHOWN_MAX)].join(", "))
 }
 
 /// NAME=VALUE, the value as JSON where it is some.
@@ -210,10 +242,10 @@ fn params(given: &[String]) -> Result<Map<String, Value>> {
     given.iter().map(one).collect()
 }
 
-fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal>, input: &Input) -> Value {
-    let mut item = json!({ "column": column, "as": tool.name(), "metric": metric.name() });
-    match found {
-        Ok(answer) => {
+fn item(column: &str, tool: Tool, metric: Option<Metric>, found: &Result<Answer, Refusal>, input: &Input) -> Value {
+    let mut item = json!({ "column": column, "as": tool.name(), "metric": metric.map(Metric::name) });
+    match (found, metric) {
+        (Ok(answer), Some(metric)) => {
             for (name, figure) in &answer.figures {
                 item[*name] = figure_json(figure);
             }
@@ -227,7 +259,8 @@ fn item(column: &str, tool: Tool, metric: Metric, found: &Result<Answer, Refusal
             item["convention"] = answer.stated.json();
             item["convention"]["line"] = json!(answer.stated.line());
         }
-        Err(why) => {
+        (Ok(_), None) => {}
+        (Err(why), _) => {
             item["error"] = json!(why.to_string());
             item["sentence"] = json!(format!("{column} cannot be compared: {why}."));
         }
@@ -295,6 +328,7 @@ fn sentence(column: &str, tool: Tool, metric: Metric, answer: &Answer) -> String
         };
         return match count {
             0 => format!("{column}: no change was detected."),
+            1 => format!("{column}: 1 change was detected."),
             n => format!("{column}: {n} changes were detected."),
         };
     }

@@ -21,10 +21,20 @@ pub fn open(path: &Path) -> Result<File> {
 /// Column names of the table that messages call `shown`; at least one is not empty, and none stands there twice.
 pub fn names<R: Read>(reader: &mut csv::Reader<R>, shown: &str) -> Result<Vec<String>> {
     let header = reader.byte_headers().with_context(|| format!("{shown} cannot be read as a CSV table"))?;
+    if header.as_slice().starts_with(&[0xff, 0xfe]) || header.as_slice().starts_with(&[0xfe, 0xff]) {
+        bail!("{shown} is UTF-16: save it as UTF-8");
+    }
     let name = |cell: &[u8]| String::from_utf8_lossy(cell).trim_start_matches('\u{feff}').trim().to_owned();
     let names: Vec<String> = header.iter().map(name).collect();
     if names.iter().all(String::is_empty) {
         bail!("{shown} is empty: give a table with a header line and rows");
+    }
+    if let [only] = &names[..] {
+        match only.matches([';', '\t']).next() {
+            Some(";") => bail!("{shown} is separated by semicolons: save it with commas"),
+            Some(_) => bail!("{shown} is separated by tabs: save it with commas"),
+            None => {}
+        }
     }
     once(&names, shown)?;
     Ok(names)
@@ -55,6 +65,8 @@ mod tests {
         check("\u{feff}\"t\",kind\n", Ok(&["t", "kind"]));
         check("t,,\n1,2,3\n", Ok(&["t", "", ""]));
         check("t,kind, t\n", Err("a.csv has the column t twice: rename or remove one of them"));
+        check("t;kind\n1;2\n", Err("a.csv is separated by semicolons: save it with commas"));
+        check("t\tkind\n", Err("a.csv is separated by tabs: save it with commas"));
         for nothing in ["", "\u{feff}", ",,\n1,2,3\n"] {
             check(nothing, Err("a.csv is empty: give a table with a header line and rows"));
         }

@@ -38,6 +38,8 @@ pub const METRICS: &[Metric] = &[
 const VALUES_BY_ONE_MAX: usize = 20;
 /// Up to so many reference rows it tests; above it measures.
 const ROWS_TESTED_MAX: usize = 1000;
+/// Whole numbers with up to so many different values are categories.
+const INTEGERS_FEW: usize = 10;
 /// Up to so many different values a number is treated as a category when choosing.
 const VALUES_FEW: usize = 5;
 /// Smallest standard deviation that Wasserstein-1 is divided by.
@@ -63,18 +65,30 @@ pub fn answer(metric: Metric, input: &Input, params: &Params<'_>) -> Result<Answ
     }
 }
 
-/// The test it chooses for a column: by reference rows, kind and number of different values.
-pub fn choice(input: &Input) -> Metric {
-    let Ok(pair) = cleaned(input) else { return Metric::Psi };
+/// The test it chooses for a column, and whether it takes it for numbers: current says what kind of column it is, then the
+/// reference's rows and the number of different values decide.
+pub fn choice(input: &Input, params: &Params<'_>) -> Result<(Metric, bool), Refusal> {
+    let Ok(pair) = cleaned(input) else { return Ok((Metric::Psi, true)) };
+    let distinct = pair.current.distinct();
+    let numeric = match (kind(params)?, &pair.current) {
+        (Some(said), _) => said && pair.reference.is_numeric(),
+        (None, Sample::Numbers { integer, .. }) => !integer || distinct > INTEGERS_FEW,
+        (None, Sample::Labels(labels)) if 2 * distinct > labels.len() => {
+            let why = "Evidently takes it for text, since more than half of its values are different, and learns to tell texts apart; name a metric";
+            return Err(Refusal::peer(why));
+        }
+        (None, Sample::Labels(_)) => false,
+    };
     let values = pair.counts().keys.len();
     let tested = pair.reference.len() <= ROWS_TESTED_MAX;
-    match (tested, pair.reference.is_numeric() && values > VALUES_FEW) {
+    let metric = match (tested, numeric && values > VALUES_FEW) {
         (true, true) => Metric::Ks,
         (true, false) if values > 2 => Metric::Chisquare,
         (true, false) => Metric::Z,
         (false, true) => Metric::WassersteinNorm,
         (false, false) => Metric::Js,
-    }
+    };
+    Ok((metric, numeric))
 }
 
 /// Both samples as its drift calculation hands them on; empty ones are an error there.

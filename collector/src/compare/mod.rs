@@ -240,25 +240,37 @@ pub fn offered(tool: Tool) -> &'static [Metric] {
     }
 }
 
-/// The metric a tool chooses itself for such data.
-pub fn default_metric(tool: Tool, input: &Input) -> Metric {
-    let numeric = input.pair.as_ref().is_none_or(|pair| pair.reference.is_numeric());
-    match (tool, numeric) {
-        (Tool::Evidently, _) => evidently::choice(input),
-        (Tool::Driftline | Tool::Nannyml, _) => Metric::Js,
-        (Tool::Scipy, true) => Metric::Ks,
-        (Tool::Scipy, false) => Metric::Contingency,
-        (Tool::Deequ, _) => Metric::LInfinityRobust,
-        (Tool::Deepchecks, true) => Metric::KsD,
-        (Tool::Deepchecks, false) => Metric::CramersV,
-        (Tool::Scouter, _) => Metric::Psi,
-        (Tool::River, _) => Metric::Adwin,
+impl Request {
+    /// Names the metric, where none was named: the one that the tool chooses itself for such data, and with it the kind of column that
+    /// it takes it for.
+    pub fn choose(&mut self) -> Result<Metric, Refusal> {
+        let numeric = self.input.pair.as_ref().is_none_or(|pair| pair.reference.is_numeric());
+        let metric = match (self.metric, self.tool, numeric) {
+            (Some(named), _, _) => named,
+            (None, Tool::Evidently, _) => {
+                let (metric, numeric) = evidently::choice(&self.input, &Params::new(&self.params))?;
+                if metric == Metric::Js && !numeric {
+                    self.params.entry("feature_type").or_insert("cat".into());
+                }
+                metric
+            }
+            (None, Tool::Driftline | Tool::Nannyml, _) => Metric::Js,
+            (None, Tool::Scipy, true) => Metric::Ks,
+            (None, Tool::Scipy, false) => Metric::Contingency,
+            (None, Tool::Deequ, _) => Metric::LInfinityRobust,
+            (None, Tool::Deepchecks, true) => Metric::KsD,
+            (None, Tool::Deepchecks, false) => Metric::CramersV,
+            (None, Tool::Scouter, _) => Metric::Psi,
+            (None, Tool::River, _) => Metric::Adwin,
+        };
+        self.metric = Some(metric);
+        Ok(metric)
     }
 }
 
 /// Answers one request.
-pub fn answer(request: &Request) -> Result<Answer, Refusal> {
-    let metric = request.metric.unwrap_or_else(|| default_metric(request.tool, &request.input));
+pub fn answer(request: &mut Request) -> Result<Answer, Refusal> {
+    let metric = request.choose()?;
     if !offered(request.tool).contains(&metric) {
         let others = Tool::ALL.iter().filter(|&&t| offered(t).contains(&metric)).map(|t| t.name());
         return Err(Refusal::NotOffered {

@@ -96,7 +96,7 @@ impl Sample {
         if let Some(wrong) = list.iter().find(|v| v.is_array() || v.is_object()) {
             return Err(Refusal::input(format!("{name} must hold numbers, strings or null, not {wrong}")));
         }
-        if list.iter().all(|v| number(v).is_some()) {
+        if list.iter().all(|v| number(v).is_some() && !as_whole(v).is_some_and(too_long)) {
             let integer = !list.is_empty() && list.iter().all(|v| v.is_i64() || v.is_u64() || v.is_boolean());
             return Ok(Self::Numbers { values: list.iter().filter_map(number).collect(), integer });
         }
@@ -108,12 +108,14 @@ impl Sample {
         Ok(Self::Labels(list.iter().map(label).collect()))
     }
 
-    /// Values of a CSV column; numbers if all that are there are.
+    /// Values of a CSV column; numbers if all that are there are. Whole numbers that would not be kept exactly, such as identifiers,
+    /// are labels: as numbers some of them would be the same.
     pub fn from_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Self {
         let parsed: Option<Vec<f64>> = texts
             .clone()
             .map(|t| match t.trim() {
                 t if missing(t) => Some(f64::NAN),
+                t if t.parse().is_ok_and(too_long) => None,
                 t => t.parse().ok(),
             })
             .collect();
@@ -122,8 +124,25 @@ impl Sample {
                 let integer = !values.is_empty() && texts.clone().all(|t| t.trim().parse::<i64>().is_ok());
                 Self::Numbers { values, integer }
             }
-            None => Self::Labels(texts.map(|t| (!missing(t.trim())).then(|| t.to_owned())).collect()),
+            None => Self::labels(texts),
         }
+    }
+
+    /// Values of a CSV column as they stand there.
+    pub fn labels<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+        Self::Labels(texts.map(|t| (!missing(t.trim())).then(|| t.to_owned())).collect())
+    }
+
+    /// Truth values as 1 and 0, where there is nothing else.
+    pub fn booleans(&self) -> Option<Self> {
+        let Self::Labels(labels) = self else { return None };
+        let value = |label: &Option<String>| match label.as_deref().map(str::trim) {
+            Some("True" | "TRUE" | "true") => Some(1.0),
+            Some("False" | "FALSE" | "false") => Some(0.0),
+            _ => None,
+        };
+        let values: Option<Vec<f64>> = labels.iter().map(value).collect();
+        Some(Self::Numbers { values: values?, integer: true })
     }
 
     /// Rows, missing ones included.
@@ -148,7 +167,17 @@ impl Sample {
     pub fn numbers(&self) -> Result<(&[f64], bool), Refusal> {
         match self {
             Self::Numbers { values, integer } => Ok((values, *integer)),
-            Self::Labels(_) => Err(Refusal::input("this metric needs numbers, and there are labels")),
+            Self::Labels(labels) => {
+                let example = labels.iter().flatten().find(|label| label.trim().parse::<f64>().is_err());
+                Err(Refusal::input(match (example, labels.iter().flatten().next()) {
+                    (Some(label), _) => format!("this metric needs numbers, and there are labels such as {label:?}"),
+                    (None, Some(_)) => {
+                        "this metric needs numbers, and there are labels or whole numbers too long to be kept exactly"
+                            .into()
+                    }
+                    (None, None) => "this metric needs numbers, and there are labels".into(),
+                }))
+            }
         }
     }
 
@@ -195,11 +224,38 @@ impl Sample {
     }
 }
 
+/// A whole number as it was written.
+fn as_whole(value: &Value) -> Option<i128> {
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
+}
+
+/// Whether a double would make another number of it.
+fn too_long(whole: i128) -> bool {
+    whole as f64 as i128 != whole
+}
+
 /// What pandas reads as missing.
 fn missing(text: &str) -> bool {
     matches!(
         text,
-        "" | "NaN" | "nan" | "NA" | "N/A" | "n/a" | "<NA>" | "#N/A" | "NULL" | "null" | "None" | "-nan" | "-NaN"
+        "" | "NaN"
+            | "nan"
+            | "NA"
+            | "N/A"
+            | "n/a"
+            | "<NA>"
+            | "#N/A"
+            | "#NA"
+            | "#N/A N/A"
+            | "NULL"
+            | "null"
+            | "None"
+            | "-nan"
+            | "-NaN"
+            | "1.#IND"
+            | "-1.#IND"
+            | "1.#QNAN"
+            | "-1.#QNAN"
     )
 }
 
@@ -269,6 +325,22 @@ mod tests {
         assert_eq!(parse(json!(["a", null, 3])), Sample::Labels(vec![Some("a".into()), None, Some("3".into())]));
         assert!(Sample::parse(&json!([[1]]), "ref").is_err());
         assert!(matches!(Sample::from_texts(["1", "", "x"].into_iter()), Sample::Labels(_)));
+    }
+
+    #[test]
+    fn whole_numbers_that_would_become_one_are_labels() {
+        let ids = ["1000000000000000001", "1000000000000000002"];
+        assert!(!Sample::from_texts(ids.into_iter()).is_numeric());
+        assert_eq!(parse(json!([1_000_000_000_000_000_001_i64, 2])).distinct(), 2);
+        assert!(!parse(json!([u64::MAX])).is_numeric());
+        assert!(parse(json!([1_u64 << 60, 1e300])).is_numeric(), "kept exactly");
+    }
+
+    #[test]
+    fn truth_values_are_numbers_only_among_themselves() {
+        let of = |texts: &[&str]| Sample::labels(texts.iter().copied()).booleans();
+        assert_eq!(of(&["True", "false"]), Some(Sample::Numbers { values: vec![1.0, 0.0], integer: true }));
+        assert_eq!((of(&["True", ""]), of(&["True", "1"])), (None, None));
     }
 
     #[test]
