@@ -133,3 +133,28 @@ pub fn table(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_rows_make_no_false_alarms() {
+        // Outer cells that training hit once, twice or not at all. 20 000 windows, one false alarm in 100 000 is asked for.
+        let scenario = Scenario { rows: 100, ..Scenario::NULL[0] };
+        let raised: usize = (0..40)
+            .map(|part| {
+                let mut random = Random::of(1, part);
+                let (baseline, values) = scenario.baseline(&mut random, TOLERANCE);
+                let trained = Trained::new(baseline, &values);
+                let (mut watch, mut series) = (Watch::new(&trained, ARL), scenario.device(&mut random));
+                let alarm = |_: &usize| {
+                    let (window, start) = series.window();
+                    watch.alarm(&window, start).raised
+                };
+                (0..500).filter(alarm).count()
+            })
+            .sum();
+        assert!(raised <= 1, "{raised} alarms");
+    }
+}

@@ -19,6 +19,8 @@ const REFERENCE_RISK: f64 = 0.01;
 /// How many posterior sd of the stream's own level are tolerated: four streams of five lie within. For the others the smallest bet
 /// leaves room: it grows only beyond tau and half its shift (docs/detection.md, measured in docs/evaluation.md).
 const REFERENCE_Z: f64 = 0.9;
+/// The same of shares of rare things, which are not learned: an unlucky baseline would alarm for ever, and few rows are unlucky often.
+const SHARE_Z: f64 = 3.0;
 /// Largest shift of level and spread that is bet on, in sd of the score: what is larger is seen in the first window by this bet too.
 const LEVEL_SHIFT_MAX: f64 = 1.0;
 /// Largest shift of a share, whose sd is small.
@@ -245,7 +247,8 @@ fn frame(feature: &FeatureBaseline, scores: &Scores, family: Family, at: Circums
     let prior = phi / scores.rows().max(1.0) + offset * offset;
     let own = if family.is_learned() { at.own } else { 0.0 };
     let sd = sqrt(1.0 / (1.0 / prior + own / phi));
-    let tau = REFERENCE_Z * sd + feature.tolerance;
+    let z = if family.is_learned() { REFERENCE_Z } else { SHARE_Z };
+    let tau = z * sd + feature.tolerance;
     Frame { family, phi, tau, prior, reach: reach(prior, at.features), first: 0, falls: 0, end: 0 }
 }
 
