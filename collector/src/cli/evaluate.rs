@@ -157,7 +157,7 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
             column.push(text(at).parse::<f32>().unwrap_or(f32::NAN));
         }
     }
-    if trouble.len() < args.training_rows + args.window_rows {
+    if trouble.len() < args.training_rows.saturating_add(args.window_rows) {
         bail!("its {} rows are fewer than training data and a window need", trouble.len());
     }
     let readings = |at: &usize| *at != label && !args.exclude.contains(&header[*at]);

@@ -14,9 +14,11 @@ use driftline_shared::units::WallMs;
 
 /// The PSI that people compute on deciles, shares no less than 1 in 10,000.
 const PSI: Convention = Convention { zero: ZeroPolicy::Floor(1e-4), ..Convention::PSI };
-/// Settings of ADWIN that are tried when alarm rates are made equal, as powers of ten.
-const ADWIN_POWERS: [i32; 24] =
-    [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192];
+/// Settings of ADWIN that are tried when alarm rates are made equal: powers of ten, its delta is one over them.
+pub const ADWIN_POWERS: [f64; 24] = [
+    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0, 48.0, 56.0, 64.0,
+    80.0, 96.0, 128.0, 192.0,
+];
 
 /// Which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,7 +179,7 @@ pub enum Watcher<'a> {
     /// A rule without memory.
     Window(&'a Trained, Rule),
     /// A setting per step of a ladder, the most nervous first: the statistic is the place of the calmest that alarms.
-    Adwin(Vec<Adwin>),
+    Adwin(Vec<(f64, Adwin)>),
     /// The statistic itself.
     PageHinkley(PageHinkley),
 }
@@ -235,18 +237,19 @@ impl<'a> Watcher<'a> {
         match rule {
             Rule::Driftline => Self::Driftline(Box::new(Watch::new(trained, f64::INFINITY))),
             Rule::Psi | Rule::Ks | Rule::Js => Self::Window(trained, rule),
-            Rule::Adwin => Self::Adwin(
-                ADWIN_POWERS
-                    .iter()
-                    .map(|&power| AdwinSettings { delta: 10f64.powi(-power), ..AdwinSettings::default() })
-                    .map(|settings| Adwin::new(settings).expect("river's settings but for delta"))
-                    .collect(),
-            ),
+            Rule::Adwin => Self::adwin(&ADWIN_POWERS),
             Rule::PageHinkley => Self::PageHinkley(PageHinkley::new(PageHinkleySettings {
                 threshold: f64::INFINITY,
                 ..Default::default()
             })),
         }
+    }
+
+    /// ADWIN with these powers of ten for settings; its statistic is the largest that alarms.
+    pub fn adwin(powers: &[f64]) -> Self {
+        let setting = |&power: &f64| AdwinSettings { delta: 10f64.powf(-power), ..AdwinSettings::default() };
+        let one = |power: &f64| (*power, Adwin::new(setting(power)).expect("river's settings but for delta"));
+        Self::Adwin(powers.iter().map(one).collect())
     }
 
     /// The statistic of the next window.
@@ -259,8 +262,8 @@ impl<'a> Watcher<'a> {
             Self::Window(trained, _) => trained.js(values),
             Self::Adwin(ladder) => {
                 let alarms = |adwin: &mut Adwin| readings().filter(|&x| adwin.update(x)).count() > 0;
-                let places = ladder.iter_mut().enumerate().filter_map(|(i, adwin)| alarms(adwin).then_some(i + 1));
-                places.max().unwrap_or(0) as f64
+                let alarmed = ladder.iter_mut().filter_map(|(power, adwin)| alarms(adwin).then_some(*power));
+                alarmed.fold(0.0, f64::max)
             }
             Self::PageHinkley(test) => readings().fold(0.0, |most, x| {
                 test.update(x);
@@ -283,18 +286,18 @@ mod tests {
         let (baseline, values) = Scenario::NULL[0].baseline(&mut random, 0.0);
         let trained = Trained::new(baseline, &values);
         let mut ladder = Watcher::new(Rule::Adwin, &trained);
-        let single = |power: i32| Adwin::new(AdwinSettings { delta: 10f64.powi(-power), ..AdwinSettings::default() });
+        let single = |power: f64| Adwin::new(AdwinSettings { delta: 10f64.powf(-power), ..AdwinSettings::default() });
         // Of what the calm settings said, the calmest counts, though the nervous ones have long begun anew.
-        let mut alone: Vec<(usize, Adwin)> =
-            [7, 11].map(|place| (place + 1, single(ADWIN_POWERS[place]).expect("a setting"))).into_iter().collect();
+        let mut alone: Vec<(f64, Adwin)> =
+            [8.0, 16.0].map(|power| (power, single(power).expect("a setting"))).into_iter().collect();
         let mut seen = [false; 2];
         for at in 0..60 {
             let shift = if at < 40 { 0.0 } else { 0.5 };
             let window: Vec<f32> = (0..WINDOW).map(|_| (random.normal() + shift) as f32).collect();
             let statistic = ladder.window(&window, WallMs(0));
-            for ((place, adwin), seen) in alone.iter_mut().zip(&mut seen) {
+            for ((power, adwin), seen) in alone.iter_mut().zip(&mut seen) {
                 let alarm = window.iter().filter(|&&x| adwin.update(f64::from(x))).count() > 0;
-                assert!(!alarm || statistic >= *place as f64, "window {at}: {statistic} < {place}");
+                assert!(!alarm || statistic >= *power, "window {at}: {statistic} < {power}");
                 *seen |= alarm;
             }
         }
