@@ -102,7 +102,7 @@ pub struct Args {
     #[arg(long, default_value = "60s", value_parser = value::window_ms)]
     window: u32,
     /// Samples that a window will hold on one device
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = value::window_samples)]
     window_samples: u32,
     /// What applications get on a device when inputs are not what these rows were [default: the answer, as always]
     #[arg(long, value_parser = value::guard, value_name = "flag|hold|fallback")]
@@ -379,7 +379,7 @@ fn recipe(args: &Args, meta: &BTreeMap<String, String>, truth: Truth) -> Result<
         window_ms: args.window,
         guard: args.guard,
         options: Options {
-            window_samples: args.window_samples.max(1),
+            window_samples: args.window_samples,
             independent_rows: args.rows == RowOrder::Independent,
             tolerance: args.tolerance,
         },

@@ -45,6 +45,15 @@ pub fn window_ms(text: &str) -> Result<u32, String> {
     ms.map(|ms| ms as u32).ok_or_else(|| "a window lasts 100ms to 24h".into())
 }
 
+/// Most samples of a window: a hundred a second for a day and some.
+const WINDOW_SAMPLES_MAX: u32 = 10_000_000;
+
+/// How many samples a window holds.
+pub fn window_samples(text: &str) -> Result<u32, String> {
+    let samples = text.parse().ok().filter(|samples| (1..=WINDOW_SAMPLES_MAX).contains(samples));
+    samples.ok_or_else(|| format!("a window holds 1 to {WINDOW_SAMPLES_MAX} samples"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +66,13 @@ mod tests {
         assert_eq!((tolerance("0"), tolerance("0.25")), (Ok(0.0), Ok(0.25)));
         assert_eq!(tolerance_of("temp_c=0.5"), Ok(("temp_c".to_owned(), 0.5)));
         assert!(tolerance_of("0.5").unwrap_err().contains("reading=sd"));
+    }
+
+    #[test]
+    fn a_window_holds_samples_that_can_come() {
+        assert_eq!((window_samples("1"), window_samples("10000000")), (Ok(1), Ok(10_000_000)));
+        for bad in ["0", "-1", "10000001", "4000000000", "many"] {
+            assert!(window_samples(bad).is_err(), "{bad}");
+        }
     }
 }
