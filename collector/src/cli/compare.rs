@@ -9,7 +9,7 @@ use super::header::{self, open};
 use super::output::{Output, clean, text};
 use anyhow::{Context, Result, anyhow, bail};
 use driftline_collector::compare::case::{LINE_BYTES_MAX, figure_json, line, refused};
-use driftline_collector::compare::sample::Sample;
+use driftline_collector::compare::sample::{Pair, Sample};
 use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer};
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -149,19 +149,6 @@ impl Table {
     }
 }
 
-/// Both samples of a column, of one kind.
-fn samples<'a>(
-    reference: impl Iterator<Item = &'a str> + Clone,
-    current: impl Iterator<Item = &'a str> + Clone,
-) -> (Sample, Sample) {
-    let (before, now) = (Sample::from_texts(reference.clone()), Sample::from_texts(current.clone()));
-    match before.is_numeric() && now.is_numeric() {
-        true => (before, now),
-        // As they stand there: 01 and 1 are two labels.
-        false => (Sample::labels(reference), Sample::labels(current)),
-    }
-}
-
 fn files(args: &Args, output: &Output) -> Result<ExitCode> {
     let tool = Tool::by_name(&args.tool).ok_or_else(|| Refusal::Tool(args.tool.clone()))?;
     let metric = args.metric.as_deref();
@@ -190,21 +177,21 @@ fn files(args: &Args, output: &Output) -> Result<ExitCode> {
         let now = current.column(column, current_path)?;
         let input = match (&reference, &args.reference) {
             (Some(table), Some(path)) => {
-                let (before, now) = samples(table.column(column, path)?, now);
-                Input::samples(before, now)
+                Input { pair: Some(Pair::from_texts(table.column(column, path)?, now)), ..Input::default() }
             }
             _ => Input { series: Some(Sample::from_texts(now)), ..Input::default() },
         };
         let mut request = Request { tool, metric, params: params.clone(), input };
         let mut found = answer(&mut request);
         // Where labels will not do, truth values are 1 and 0, as pandas has them.
-        if let (Err(_), Some(booleans)) = (&found, request.input.booleans()) {
-            let mut as_numbers = Request { input: booleans, ..request.clone() };
-            if let Ok(answered) = answer(&mut as_numbers) {
-                found = Ok(answered);
+        if let (Err(_), Some(numbers)) = (&found, request.input.pair.as_ref().and_then(Pair::booleans)) {
+            let labels = request.input.pair.replace(numbers);
+            match answer(&mut request) {
+                Ok(answered) => found = Ok(answered),
+                Err(_) => request.input.pair = labels,
             }
         }
-        items.push(item(column, tool, request.metric, &found, &request.input));
+        items.push(item(column, &request, &found));
     }
     let failed = items.iter().filter(|item| !item["error"].is_null()).count();
     show(&items, output)?;
@@ -242,25 +229,25 @@ fn params(given: &[String]) -> Result<Map<String, Value>> {
     given.iter().map(one).collect()
 }
 
-fn item(column: &str, tool: Tool, metric: Option<Metric>, found: &Result<Answer, Refusal>, input: &Input) -> Value {
+fn item(column: &str, request: &Request, found: &Result<(Metric, Answer), Refusal>) -> Value {
+    let Request { tool, metric, input, .. } = request;
     let mut item = json!({ "column": column, "as": tool.name(), "metric": metric.map(Metric::name) });
-    match (found, metric) {
-        (Ok(answer), Some(metric)) => {
+    match found {
+        Ok((metric, answer)) => {
             for (name, figure) in &answer.figures {
                 item[*name] = figure_json(figure);
             }
-            if judged(tool, answer).is_some_and(f64::is_nan) {
-                let why = format!("{} does not exist: {}", metric.name(), no_number(column, tool, input));
+            if judged(*tool, answer).is_some_and(f64::is_nan) {
+                let why = format!("{} does not exist: {}", metric.name(), no_number(column, *tool, input));
                 item["sentence"] = json!(format!("{column} cannot be compared: {why}."));
                 item["error"] = json!(why);
             } else {
-                item["sentence"] = json!(sentence(column, tool, metric, answer));
+                item["sentence"] = json!(sentence(column, *tool, *metric, answer));
             }
             item["convention"] = answer.stated.json();
             item["convention"]["line"] = json!(answer.stated.line());
         }
-        (Ok(_), None) => {}
-        (Err(why), _) => {
+        Err(why) => {
             item["error"] = json!(why.to_string());
             item["sentence"] = json!(format!("{column} cannot be compared: {why}."));
         }

@@ -51,7 +51,7 @@ pub fn ask(text: &str) -> (Value, Result<Answer, Refusal>) {
         },
     };
     let id = case.get("id").cloned().unwrap_or(Value::Null);
-    (id, request(&case).and_then(|mut request| answer(&mut request)))
+    (id, request(&case).and_then(|mut request| answer(&mut request)).map(|(_, answer)| answer))
 }
 
 /// The line with bare NaN and infinities, as Python writes them, as strings.

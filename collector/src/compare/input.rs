@@ -37,17 +37,6 @@ pub struct Input {
 }
 
 impl Input {
-    /// Samples of truth values as numbers.
-    pub fn booleans(&self) -> Option<Self> {
-        let pair = self.pair.as_ref()?;
-        Some(Self::samples(pair.reference.booleans()?, pair.current.booleans()?))
-    }
-
-    /// Two samples.
-    pub fn samples(reference: Sample, current: Sample) -> Self {
-        Self { pair: Some(Pair::new(reference, current)), ..Self::default() }
-    }
-
     /// From a case's `input`.
     pub fn parse(value: &Value) -> Result<Self, Refusal> {
         let Some(fields) = value.as_object() else {

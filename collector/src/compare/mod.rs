@@ -243,12 +243,13 @@ pub fn offered(tool: Tool) -> &'static [Metric] {
 impl Request {
     /// Names the metric, where none was named: the one that the tool chooses itself for such data, and with it the kind of column that
     /// it takes it for.
-    pub fn choose(&mut self) -> Result<Metric, Refusal> {
+    fn choose(&mut self) -> Result<Metric, Refusal> {
         let numeric = self.input.pair.as_ref().is_none_or(|pair| pair.reference.is_numeric());
         let metric = match (self.metric, self.tool, numeric) {
             (Some(named), _, _) => named,
             (None, Tool::Evidently, _) => {
                 let (metric, numeric) = evidently::choice(&self.input, &Params::new(&self.params))?;
+                // The tests count values anyway; this one would cut many of them into cells.
                 if metric == Metric::Js && !numeric {
                     self.params.entry("feature_type").or_insert("cat".into());
                 }
@@ -268,8 +269,8 @@ impl Request {
     }
 }
 
-/// Answers one request.
-pub fn answer(request: &mut Request) -> Result<Answer, Refusal> {
+/// Answers one request, by the metric it names or by the one that is chosen for it.
+pub fn answer(request: &mut Request) -> Result<(Metric, Answer), Refusal> {
     let metric = request.choose()?;
     if !offered(request.tool).contains(&metric) {
         let others = Tool::ALL.iter().filter(|&&t| offered(t).contains(&metric)).map(|t| t.name());
@@ -296,6 +297,6 @@ pub fn answer(request: &mut Request) -> Result<Answer, Refusal> {
     // A parameter that does not exist is said before what its absence may have led to.
     match (&answer, params.finish()) {
         (Ok(_), Err(unknown)) => Err(unknown),
-        _ => answer,
+        _ => Ok((metric, answer?)),
     }
 }

@@ -134,7 +134,7 @@ impl Sample {
     }
 
     /// Truth values as 1 and 0, where there is nothing else.
-    pub fn booleans(&self) -> Option<Self> {
+    fn booleans(&self) -> Option<Self> {
         let Self::Labels(labels) = self else { return None };
         let value = |label: &Option<String>| match label.as_deref().map(str::trim) {
             Some("True" | "TRUE" | "true") => Some(1.0),
@@ -280,6 +280,24 @@ impl Pair {
             return Self { reference: empty(reference), current: empty(current) };
         }
         Self { reference: reference.as_labels(), current: current.as_labels() }
+    }
+
+    /// Two columns of CSV files: numbers where every cell on both sides is one, else labels as they stand there, so that 01 and 1
+    /// are two.
+    pub fn from_texts<'a>(
+        reference: impl Iterator<Item = &'a str> + Clone,
+        current: impl Iterator<Item = &'a str> + Clone,
+    ) -> Self {
+        let (before, now) = (Sample::from_texts(reference.clone()), Sample::from_texts(current.clone()));
+        match before.is_numeric() && now.is_numeric() {
+            true => Self { reference: before, current: now },
+            false => Self { reference: Sample::labels(reference), current: Sample::labels(current) },
+        }
+    }
+
+    /// Truth values as 1 and 0, where there is nothing else on either side.
+    pub fn booleans(&self) -> Option<Self> {
+        Some(Self { reference: self.reference.booleans()?, current: self.current.booleans()? })
     }
 
     /// Both cleaned alike.
