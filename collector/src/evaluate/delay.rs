@@ -80,7 +80,7 @@ fn watchers<'a>(trained: &'a Trained, ladder: &[f64]) -> Vec<Watcher<'a>> {
     Rule::ALL.iter().map(of).collect()
 }
 
-/// The largest statistic of each run without a change, watcher by watcher.
+/// The largest statistic of each run without a change, sorted, watcher by watcher.
 fn calm(
     scenario: &Scenario,
     size: Size,
@@ -126,7 +126,7 @@ fn calibrate(scenario: &Scenario, size: Size, tolerance: f64, done: &(dyn Fn() +
         .map(|i| often + (seldom - often) * i as f64 / ADWIN_BETWEEN as f64)
         .filter(|&power| power > 0.0)
         .collect();
-    most[adwin] = calm(scenario, size, tolerance, &|_| vec![Watcher::adwin(&ladder)], &|| ()).swap_remove(0);
+    most[adwin] = calm(scenario, size, tolerance, &|_| vec![Watcher::adwin(&ladder)], done).swap_remove(0);
     // Equal values cannot be told apart by a threshold: the next larger one keeps the rate.
     let threshold = |i: usize| passed(&most[i]) + passed(&most[i]).abs().max(1e-9) * 1e-9;
     let thresholds: Thresholds = std::array::from_fn(threshold);
@@ -210,6 +210,8 @@ pub fn tables(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Vec<Table
                 std::iter::once(change.name()).chain(found.iter().map(cell)).collect()
             };
             let rows = Change::ALL.iter().map(&mut row).collect();
+            let share = |(rule, share): (&Rule, f64)| format!("{} {:.1} %", rule.name(), share * 100.0);
+            let shares: Vec<String> = Rule::ALL.iter().zip(equal.shares).map(share).collect();
             Table {
                 title: format!("Windows until a change is seen: {}", scenario.name),
                 about: format!(
@@ -218,7 +220,7 @@ pub fn tables(size: Size, tolerance: f64, done: &(dyn Fn() + Sync)) -> Vec<Table
                      {AFTER} windows, where not in all. Tolerance {tolerance} sd.",
                     size.delays,
                     FALSE_SHARE * 100.0,
-                    Rule::ALL.iter().zip(equal.shares).map(|(rule, share)| format!("{} {:.1} %", rule.name(), share * 100.0)).collect::<Vec<_>>().join(", ")
+                    shares.join(", ")
                 ),
                 columns: std::iter::once("change").chain(Rule::ALL.map(Rule::name)).map(str::to_owned).collect(),
                 rows,

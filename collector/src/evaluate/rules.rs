@@ -178,7 +178,7 @@ pub enum Watcher<'a> {
     Driftline(Box<Watch<'a>>),
     /// A rule without memory.
     Window(&'a Trained, Rule),
-    /// A setting per step of a ladder, the most nervous first: the statistic is the place of the calmest that alarms.
+    /// Settings, as powers of ten, the most nervous first: the statistic is the power of the calmest that alarms.
     Adwin(Vec<(f64, Adwin)>),
     /// The statistic itself.
     PageHinkley(PageHinkley),
