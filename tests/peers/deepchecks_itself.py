@@ -1,7 +1,7 @@
 """Asks deepchecks itself whether tests/peers/deepchecks_restated.py, which stands for it wherever the numbers of `driftline compare` are checked,
 says what it says.
 
-usage: tests/peers/deepchecks_itself.py [SEEDS]    (tests/nightly makes its environment, .venv-deepchecks, and calls it)
+usage: tests/peers/deepchecks_itself.py [SEEDS]    (tests/run deepchecks makes its environment and calls it)
 
 Prints how many figures were compared and the largest relative difference. The exit code is 1 where one differs by more than 1e-10, or where one
 of the two refuses and the other does not.

@@ -305,15 +305,15 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-    fn the_cell_is_the_one_a_search_finds(mut edges in prop::collection::vec(number(), 0..EDGES_MAX), values in prop::collection::vec(number(), 1..50)) {
-                edges.sort_by(f32::total_cmp);
-                let grid = grid(&edges);
-                for value in values.iter().chain(&edges).flat_map(|v| [v.next_down(), *v, v.next_up()]).filter(|v| v.is_finite()) {
-                    prop_assert_eq!(grid.cell(value), edges.partition_point(|&edge| edge < value), "{} among {:?}", value, edges);
-                }
+        #[test]
+        fn the_cell_is_the_one_a_search_finds(mut edges in prop::collection::vec(number(), 0..EDGES_MAX), values in prop::collection::vec(number(), 1..50)) {
+            edges.sort_by(f32::total_cmp);
+            let grid = grid(&edges);
+            for value in values.iter().chain(&edges).flat_map(|v| [v.next_down(), *v, v.next_up()]).filter(|v| v.is_finite()) {
+                prop_assert_eq!(grid.cell(value), edges.partition_point(|&edge| edge < value), "{} among {:?}", value, edges);
             }
         }
+    }
 
     /// Near each other and as far apart as numbers are.
     fn number() -> impl Strategy<Value = f32> {
