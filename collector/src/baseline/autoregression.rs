@@ -8,15 +8,15 @@
 /// Largest order that is tried, and as a share of the readings.
 const ORDER_MAX: usize = 24;
 const ORDER_SHARE: usize = 20;
-/// Normal quantile of a one-sided 95 % bound.
-const UPPER: f64 = 1.645;
+/// Normal quantile of an upper bound that holds for twenty features at once in 95 % of tables.
+const UPPER: f64 = 2.81;
 
 /// A long-run variance, in units of the scores' own variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LongRun {
     /// Its estimate.
     pub phi: f64,
-    /// Its upper 95 % bound; the standard error of ln φ is that of an AR(1) series, √((2 + 4φ)/N).
+    /// Its upper bound ([`UPPER`]); the standard error of ln φ is that of an AR(1) series, √((2 + 4φ)/N).
     pub upper: f64,
 }
 
@@ -111,15 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn the_upper_bound_holds_in_nineteen_of_twenty_tables() {
-        // AR(.9) of 6,000 rows, as scores of variance 1: φ is 19.
-        let above = (0..400u64).filter(|seed| {
-            let scale = (1.0f64 - 0.81).sqrt();
-            let scores: Vec<_> = series(6_000, &[0.9], *seed).into_iter().map(|x| x.map(|x| x * scale)).collect();
-            long_run(&[scores]).expect("enough").upper > 19.0
-        });
-        let share = above.count() as f64 / 400.0;
-        assert!((0.9..0.99).contains(&share), "{share}");
+    fn the_upper_bound_holds_for_twenty_features_at_once() {
+        // AR(.9) of 6,000 rows, as scores of variance 1: φ is 19. One table in 400 may be below.
+        let scale = (1.0f64 - 0.81).sqrt();
+        let bounds: Vec<f64> = (0..800u64)
+            .map(|seed| {
+                let scores: Vec<_> = series(6_000, &[0.9], seed).into_iter().map(|x| x.map(|x| x * scale)).collect();
+                long_run(&[scores]).expect("enough").upper
+            })
+            .collect();
+        let below = bounds.iter().filter(|&&bound| bound <= 19.0).count();
+        assert!((1..=8).contains(&below), "{below} of 800 bounds are below");
+        let mean = bounds.iter().sum::<f64>() / bounds.len() as f64;
+        assert!((1.2..1.5).contains(&(mean / 19.0)), "a bound of {mean} on average");
     }
 
     #[test]

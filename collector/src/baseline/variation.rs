@@ -223,18 +223,20 @@ impl OfBlocks {
         Self { phi, upper: variance::upper(phi, blocks, low), correlation, blocks }
     }
 
-    /// phi, given what the readings say if they are an autoregressive series. They are believed, being many where blocks are few, unless
-    /// the blocks vary more by over a standard error of their own (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral
-    /// analysis and time series*, 1981): then something is slower than the model knows.
+    /// phi, given what the readings say if they are an autoregressive series. They are believed, being many where blocks are few, as long
+    /// as the blocks vary by no more than a standard error of their own above it (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley,
+    /// *Spectral analysis and time series*, 1981): further off, something is slower than the model knows, and from two on the blocks count.
     fn beside(&self, readings: Option<LongRun>) -> f64 {
         let Some(readings) = readings else { return self.upper };
-        let lags = variance::lag(self.blocks) as f64;
-        let error = (4.0 * (lags + 1.0) / (3.0 * self.blocks.max(1) as f64)).sqrt();
-        if self.blocks >= BLOCKS_FEW && self.phi <= readings.phi * (1.0 + error) {
-            readings.upper.max(1.0)
-        } else {
-            self.upper.max(readings.upper)
+        let of_readings = readings.upper.max(1.0);
+        let of_blocks = self.upper.max(of_readings);
+        if self.blocks < BLOCKS_FEW {
+            return of_blocks;
         }
+        let lags = variance::lag(self.blocks) as f64;
+        let error = (4.0 * (lags + 1.0) / (3.0 * self.blocks as f64)).sqrt();
+        let off = (self.phi / readings.phi - 1.0) / error;
+        of_readings + (of_blocks - of_readings) * (off - 1.0).clamp(0.0, 1.0)
     }
 }
 

@@ -25,11 +25,12 @@ const SHARE_Z: f64 = 3.0;
 const LEVEL_SHIFT_MAX: f64 = 1.0;
 /// Largest shift of a share, whose sd is small.
 const SHARE_SHIFT_MAX: f64 = 1.6;
-/// The stake of a shift grows with this power of it: what can be seen at once is worth more than what takes days anyway.
-const STAKE_POWER: f64 = 1.25;
-/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 100 windows, and no larger than people call small.
-const SMALLEST: (f64, f64) = (11.5, 100.0);
-const SMALLEST_MAX: f64 = 0.2;
+/// The stake of a shift grows with its square root: what can be seen at once is worth a little more than what takes days anyway.
+const STAKE_POWER: f64 = 0.5;
+/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 70 windows. It is no larger than what people call small,
+/// of which the tolerance takes its part.
+const SMALLEST: (f64, f64) = (11.5, 70.0);
+const SMALL: (f64, f64) = (0.2, 0.3);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);
 /// Categories of at least this share are more or less of what healthy devices see; rarer ones are watched as they are.
@@ -143,7 +144,7 @@ impl Design {
             let mut frame = frame(feature, scores, family, at);
             frame.first = design.components.len();
             frame.falls = frame.first;
-            for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n) {
+            for (shift, sign, weight) in Plan::of(family, families).bets(frame.phi, at.n, feature.tolerance) {
                 let found = match scores.share(family) {
                     Some(p) if family == Family::Repeats => repeats_bet(p, weight, &frame),
                     Some(p) if p <= RARE_MAX => rare_bet(p, family, weight, shift, &frame),
@@ -269,13 +270,13 @@ struct Plan {
 }
 
 impl Plan {
-    /// Numbers: location .78, scale .1, top and bottom .04 each, missing .03, repeats .01; categories share alike.
+    /// Numbers: location .85, scale .04, top and bottom .035 each, missing .03, repeats .01; categories share alike.
     fn of(family: Family, families: usize) -> Self {
         match family {
-            Family::Location => Self { shifts: 4, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.78 },
-            Family::Scale => Self { shifts: 3, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.1 },
+            Family::Location => Self { shifts: 4, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.85 },
+            Family::Scale => Self { shifts: 3, largest: LEVEL_SHIFT_MAX, both_signs: true, stake: 0.04 },
             Family::Top | Family::Bottom => {
-                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.04 }
+                Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.035 }
             }
             Family::Missing if families == NUMERIC_FAMILIES => {
                 Self { shifts: 2, largest: SHARE_SHIFT_MAX, both_signs: false, stake: 0.03 }
@@ -292,8 +293,9 @@ impl Plan {
     }
 
     /// (shift, sign, weight) of each bet: shifts geometric from the smallest that can be seen at this `n` to the largest.
-    fn bets(&self, phi: f64, n: f64) -> impl Iterator<Item = (f64, f64, f64)> {
-        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(SMALLEST_MAX);
+    fn bets(&self, phi: f64, n: f64, tolerance: f64) -> impl Iterator<Item = (f64, f64, f64)> {
+        let small = (SMALL.1 - tolerance).max(SMALL.0);
+        let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(small);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
         let Self { shifts, largest, .. } = *self;
         let shift = move |i: usize| {
