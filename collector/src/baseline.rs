@@ -27,7 +27,7 @@ const CODES_MAX: usize = 10;
 /// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
 const AUTOCORRELATION_HIGH: f64 = 0.3;
 /// The inner quantiles of the cells: 1 %, every 5 %, 99 %.
-const QUANTILES: [f64; 21] = [
+pub(crate) const QUANTILES: [f64; 21] = [
     0.01, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90,
     0.95, 0.99,
 ];

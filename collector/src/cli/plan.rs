@@ -44,6 +44,7 @@ pub fn run(args: &Args, client: impl FnOnce() -> anyhow::Result<Client>, output:
         &[
             ("READING", |p| text(p, "feature")),
             ("SEEN WITHIN AN HOUR", |p| shift(p, "hour")),
+            ("IN ITS FIRST HOUR", |p| shift(p, "first_hour")),
             ("WITHIN A DAY", |p| shift(p, "day")),
             ("", |p| p["note"].as_str().unwrap_or_default().to_owned()),
         ],

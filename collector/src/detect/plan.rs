@@ -6,10 +6,11 @@
 
 use super::budget::Budget;
 use super::designs::watched;
+use crate::baseline::QUANTILES;
 use crate::device::DEVICES_MAX;
 use crate::release::Baseline;
 use driftline_shared::baseline::FeatureBaseline;
-use driftline_shared::drift::design::{Circumstances, Design};
+use driftline_shared::drift::design::{Circumstances, Design, Frame};
 use driftline_shared::drift::detector::OWN_WINDOWS;
 use driftline_shared::drift::scores::{Family, Scores};
 use driftline_shared::sketch::Cells;
@@ -30,13 +31,15 @@ pub struct Planned {
     pub feature: String,
     /// Its unit.
     pub unit: String,
-    /// The smallest shift that is seen within an hour, in the reading's unit; `None` when none is.
+    /// The smallest shift that is seen within an hour, in the reading's unit; `None` when none is: the note says why.
     pub hour: Option<f64>,
+    /// The same on a device that has just begun and does not know its own level yet.
+    pub first_hour: Option<f64>,
     /// Within a day.
     pub day: Option<f64>,
     /// The same in standard deviations.
     pub day_sd: Option<f64>,
-    /// Why it is not watched, or why only categories are.
+    /// Why it is not watched, why only categories are, or why no shift is seen in time.
     pub note: Option<String>,
 }
 
@@ -80,40 +83,59 @@ pub fn plan(baseline: &Baseline, window_ms: u32, devices: usize, budget: Budget)
     let streams = devices.max(1) * watched(baseline).max(1);
     let log_threshold = budget.threshold(streams, window_ms).ln();
     let n = f64::from(baseline.window_samples.max(1));
+    let windows = |hours: f64| (hours * HOUR_MS / f64::from(window_ms.max(1))).floor();
     let one = |feature: &FeatureBaseline| {
         let mut planned = Planned {
             feature: feature.name.to_string(),
             unit: feature.unit.to_string(),
             hour: None,
+            first_hour: None,
             day: None,
             day_sd: None,
             note: feature.unwatched.as_ref().map(|why| format!("not watched: it {why}")),
         };
-        let own = n * f64::from(OWN_WINDOWS);
-        let at = Circumstances { own, ..Circumstances::device(watched(baseline), n) };
-        let design = Design::new(feature, &Scores::new(feature), at);
-        let Some(frame) = design.frame(Family::Location).filter(|_| feature.unwatched.is_none()) else {
+        let scores = Scores::new(feature);
+        let frame = |own: u32| {
+            let at = Circumstances { own: n * f64::from(own), ..Circumstances::device(watched(baseline), n) };
+            Design::new(feature, &scores, at).frame(Family::Location).copied()
+        };
+        let (Some(new), Some(learned)) = (frame(0), frame(OWN_WINDOWS)) else {
             planned.note.get_or_insert_with(|| "a category: changes of its shares are watched".to_owned());
             return planned;
         };
-        let smallest = |hours: f64| {
-            let windows = (hours * HOUR_MS / f64::from(window_ms.max(1))).floor();
+        let smallest = |frame: Frame, hours: f64| {
+            let windows = windows(hours);
             let shift = frame.tau + (2.0 * frame.phi * (log_threshold + STAKE) / (n * windows.max(1e-9))).sqrt();
             (windows >= 1.0 && shift <= SHIFT_MAX).then_some(shift)
         };
         let sd = spread(feature);
-        planned.hour = smallest(1.0).map(|shift| shift * sd);
-        planned.day_sd = smallest(24.0);
+        planned.hour = smallest(learned, 1.0).map(|shift| shift * sd);
+        planned.first_hour = smallest(new, 1.0).map(|shift| shift * sd);
+        planned.day_sd = smallest(learned, 24.0);
         planned.day = planned.day_sd.map(|shift| shift * sd);
+        let late = if planned.hour.is_some() { None } else { Some((planned.day.is_some(), windows(1.0) < 1.0)) };
+        planned.note = late.map(|late| match late {
+            (true, true) => "a window is longer than an hour".to_owned(),
+            (false, true) if windows(24.0) < 1.0 => "a window is longer than a day".to_owned(),
+            (true, false) => format!("within an hour, only what is over {SHIFT_MAX} standard deviations would be seen"),
+            (false, _) if learned.tau > SHIFT_MAX => {
+                format!("the tolerance alone is over {SHIFT_MAX} standard deviations: no shift will be seen")
+            }
+            (false, _) => format!("only what is over {SHIFT_MAX} standard deviations would be seen"),
+        });
         planned
     };
     baseline.features.iter().map(one).collect()
 }
 
 /// Half the width of the middle 68 % of the training values, which is what a standard deviation of the location score spans: unlike
-/// the standard deviation of the values, a few far outliers leave it where it is. The latter where the cells do not show it.
+/// the standard deviation of the values, a few far outliers leave it where it is. The latter where the cells do not show it, as with few
+/// different values: between two edges there is then nothing.
 fn spread(feature: &FeatureBaseline) -> f64 {
     let Cells::Edges(edges) = &feature.cells else { return feature.sd };
+    if repeated(edges) {
+        return feature.sd;
+    }
     let n = feature.rows().max(1) as f64;
     // Share of values up to each edge.
     let mut below = 0.0;
@@ -135,6 +157,11 @@ fn spread(feature: &FeatureBaseline) -> f64 {
         (Some(low), Some(high)) if high > low => 0.5 * (high - low),
         _ => feature.sd,
     }
+}
+
+/// Whether a value is so frequent that quantiles fell together on it.
+fn repeated(edges: &[f32]) -> bool {
+    edges.len() < QUANTILES.len() || edges.first().zip(edges.get(1)).is_some_and(|(low, next)| low.next_up() == *next)
 }
 
 #[cfg(test)]
@@ -201,6 +228,38 @@ mod tests {
         let tolerated = |text: &str| text.parse::<Tolerated>().unwrap();
         assert_eq!(tolerated("0.5").per_month(), 0.5);
         assert!(tolerated("0.5") < tolerated("2"));
+    }
+
+    #[test]
+    fn few_different_values_are_planned_in_their_standard_deviation() {
+        let plans = |tolerance: f64, window_ms: u32, value: &dyn Fn(&mut Random) -> f64| {
+            let mut random = Random::new(3);
+            let values: Vec<f32> = (0..2_000).map(|_| value(&mut random) as f32).collect();
+            let (mut baseline, _) = Scenario::NULL[0].baseline(&mut Random::new(1), 0.1);
+            baseline.features[0] = crate::evaluate::series::feature(&values, &[], &[], tolerance);
+            (baseline.features[0].sd, plan(&baseline, window_ms, 1, Budget::default()).remove(0))
+        };
+        let switch = |random: &mut Random| f64::from(u8::from(random.unit() < 0.3));
+        let count = |random: &mut Random| f64::from(random.poisson(3.0));
+        let (_, number) = plans(0.1, 60_000, &Random::normal);
+        for value in [&switch as &dyn Fn(&mut Random) -> f64, &count] {
+            let (sd, planned) = plans(0.1, 60_000, value);
+            let ratio = planned.day.expect("a day is enough") / sd / number.day_sd.expect("a day is enough");
+            assert!((ratio - 1.0).abs() < 0.15, "{planned:?} of sd {sd}");
+            assert!(planned.first_hour > planned.hour && planned.note.is_none(), "{planned:?}");
+        }
+        // What is never seen says why.
+        for (tolerance, window_ms, why) in [
+            (5.0, 60_000, "tolerance"),
+            (0.1, 2 * 3_600_000, "longer than an hour"),
+            (0.1, 25 * 3_600_000, "longer than a day"),
+        ] {
+            let (_, planned) = plans(tolerance, window_ms, &Random::normal);
+            assert!(
+                planned.hour.is_none() && planned.note.as_ref().is_some_and(|note| note.contains(why)),
+                "{planned:?}"
+            );
+        }
     }
 
     #[test]
