@@ -4,6 +4,7 @@
 //! options instead. The model runs here on the same runtime as on the device, so what is unsupported shows now. Prints
 //! what will be watched and what will not, in words.
 
+use super::columns::Said;
 use super::output::progress;
 use super::sampled;
 use super::table::{Read, Table, context, header, rows};
@@ -212,7 +213,7 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         bail!("{} gives no finite number for any of the rows: check its weights and the columns it gets", origin[0]);
     }
     let mut units: BTreeMap<String, String> = json(&meta, "driftline.units")?.unwrap_or_default();
-    units.extend(recipe.units);
+    units.extend(recipe.units.clone());
     let mut categorical = recipe.categorical;
     if categorical.is_empty() {
         categorical = json(&meta, "driftline.categorical")?.unwrap_or_default();
@@ -246,8 +247,10 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         devices: &rows.devices,
         categorical: &categorical,
     };
-    if let Some(unknown) = categorical.iter().find(|name| !names.contains(name)) {
-        bail!("{unknown} cannot be categorical: the readings are {}", names.join(", "));
+    let given = categorical.iter().map(|name| (name, "be categorical"));
+    let mut given = given.chain(recipe.units.keys().map(|name| (name, "have a unit")));
+    if let Some((name, what)) = given.find(|(name, _)| !names.contains(name)) {
+        bail!("{name} cannot {what}: the readings are {}", names.join(", "));
     }
     let mut built = build(&table, recipe.options).with_context(|| origin[1].to_owned())?;
     for (name, tolerance) in recipe.tolerances {
@@ -316,8 +319,15 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         return of_images(onnx, args, &meta, [&origin[0], &origin[1]]);
     }
     let header = header(&args.data)?;
+    let context_columns = [&args.time_column, &args.device_column];
+    let said = Said {
+        exclude: &args.exclude,
+        label: args.label.as_deref(),
+        context: context_columns.map(|name| name.as_deref()),
+    };
+    said.check(&header, &origin[1])?;
     let label = args.label.clone().or_else(|| meta.get("driftline.label").cloned());
-    let names = input_names(onnx, args, &meta, &header, label.as_deref())?;
+    let names = input_names(onnx, args, &meta, &header, &said, label.as_deref())?;
     let classes = class_names(args, &meta, inference::class_names(onnx)?)?;
     let wanted = Wanted {
         inputs: names.clone(),
@@ -329,7 +339,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     };
     let Read { inputs, truths: mut training, skipped } = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
-    let mut table = context(&args.data, [&args.time_column, &args.device_column], &header, inputs, &skipped)?;
+    let mut table = context(&args.data, context_columns, &header, inputs, &skipped)?;
     let sampled = args.signal_hop.map(|hop| sampled::signal(onnx, &names, hop)).transpose()?;
     if let Some(sampled) = &sampled {
         (table, training) = sampled::stretches(sampled, &table, &training, &skipped)?;
@@ -340,13 +350,16 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         sampled::stretches(sampled, &rows, &truths, &skipped).map(|(table, truths)| (table.inputs, truths))
     });
     let held_out = held_out.transpose()?;
+    let left_out = said.left_out(&header, &names, label.as_deref());
     let truth = Truth { classes, training, held_out };
     let embedding = if sampled.is_some() { sampled::embedding(onnx, args.embedding.as_deref())? } else { None };
     if sampled.is_none() && args.embedding.is_some() {
         bail!("--embedding is for signals and images, and {} has rows: leave it out, or say --signal-hop", origin[1]);
     }
     let recipe = Recipe { names, label, sampled, embedding, ..recipe(args, &meta, truth)? };
-    make(onnx, recipe, &table, [&origin[0], &origin[1]])
+    let (bundle, mut built) = make(onnx, recipe, &table, [&origin[0], &origin[1]])?;
+    built.notes.extend(left_out);
+    Ok((bundle, built))
 }
 
 /// The same from a folder of images.
@@ -396,14 +409,13 @@ fn input_names(
     args: &Args,
     meta: &BTreeMap<String, String>,
     header: &[String],
+    said: &Said<'_>,
     label: Option<&str>,
 ) -> Result<Vec<String>> {
     let named = if args.features.is_empty() { json(meta, "driftline.features")? } else { Some(args.features.clone()) };
     // A pipeline over the columns of a table names its inputs after them.
     let named = if named.is_none() { inference::input_names(onnx)? } else { named };
-    let context = [args.time_column.as_ref(), args.device_column.as_ref()];
-    let excluded = |name: &String| args.exclude.contains(name) || label == Some(name) || context.contains(&Some(name));
-    let names: Vec<String> = named.unwrap_or_else(|| header.iter().filter(|n| !excluded(n)).cloned().collect());
+    let names = said.inputs(named, header, label);
     let (table, model) = (args.data.display(), args.model.display());
     if let Some(missing) = names.iter().find(|n| !header.contains(n)) {
         bail!(

@@ -6,6 +6,7 @@
 
 mod baselines;
 mod client;
+mod columns;
 mod compare;
 mod demo;
 mod devices;
