@@ -113,27 +113,32 @@ pub fn plan(baseline: &Baseline, window_ms: u32, devices: usize, budget: Budget)
         planned.first_hour = smallest(new, 1.0).map(|shift| shift * sd);
         planned.day_sd = smallest(learned, 24.0);
         planned.day = planned.day_sd.map(|shift| shift * sd);
-        let late = if planned.hour.is_some() { None } else { Some((planned.day.is_some(), windows(1.0) < 1.0)) };
-        planned.note = late.map(|late| match late {
-            (true, true) => "a window is longer than an hour".to_owned(),
-            (false, true) if windows(24.0) < 1.0 => "a window is longer than a day".to_owned(),
-            (true, false) => format!("within an hour, only what is over {SHIFT_MAX} standard deviations would be seen"),
-            (false, _) if learned.tau > SHIFT_MAX => {
-                format!("the tolerance alone is over {SHIFT_MAX} standard deviations: no shift will be seen")
-            }
-            (false, _) => format!("only what is over {SHIFT_MAX} standard deviations would be seen"),
-        });
+        planned.note = if windows(24.0) < 1.0 {
+            Some("a window is longer than a day".to_owned())
+        } else if learned.tau > SHIFT_MAX {
+            Some(format!("the tolerance alone is over {SHIFT_MAX} standard deviations: no shift will be seen"))
+        } else if planned.day.is_some() && windows(1.0) < 1.0 {
+            Some("a window is longer than an hour".to_owned())
+        } else {
+            let times = [
+                (planned.day, "within a day"),
+                (planned.hour, "within an hour"),
+                (planned.first_hour, "in its first hour"),
+            ];
+            let never = times.into_iter().find(|(shift, _)| shift.is_none());
+            never.map(|(_, when)| format!("{when} only what is over {SHIFT_MAX} standard deviations would be seen"))
+        };
         planned
     };
     baseline.features.iter().map(one).collect()
 }
 
 /// Half the width of the middle 68 % of the training values, which is what a standard deviation of the location score spans: unlike
-/// the standard deviation of the values, a few far outliers leave it where it is. The latter where the cells do not show it, as with few
-/// different values: between two edges there is then nothing.
+/// the standard deviation of the values, a few far outliers leave it where it is. The latter where a value is so frequent that quantiles
+/// fell together on it, since between such edges there is nothing.
 fn spread(feature: &FeatureBaseline) -> f64 {
     let Cells::Edges(edges) = &feature.cells else { return feature.sd };
-    if repeated(edges) {
+    if edges.len() < QUANTILES.len() {
         return feature.sd;
     }
     let n = feature.rows().max(1) as f64;
@@ -157,11 +162,6 @@ fn spread(feature: &FeatureBaseline) -> f64 {
         (Some(low), Some(high)) if high > low => 0.5 * (high - low),
         _ => feature.sd,
     }
-}
-
-/// Whether a value is so frequent that quantiles fell together on it.
-fn repeated(edges: &[f32]) -> bool {
-    edges.len() < QUANTILES.len() || edges.first().zip(edges.get(1)).is_some_and(|(low, next)| low.next_up() == *next)
 }
 
 #[cfg(test)]
@@ -250,13 +250,16 @@ mod tests {
         }
         // What is never seen says why.
         for (tolerance, window_ms, why) in [
+            (2.85, 60_000, "in its first hour only"),
+            (2.92, 60_000, "within an hour only"),
+            (2.99, 60_000, "within a day only"),
             (5.0, 60_000, "tolerance"),
             (0.1, 2 * 3_600_000, "longer than an hour"),
             (0.1, 25 * 3_600_000, "longer than a day"),
         ] {
             let (_, planned) = plans(tolerance, window_ms, &Random::normal);
             assert!(
-                planned.hour.is_none() && planned.note.as_ref().is_some_and(|note| note.contains(why)),
+                planned.first_hour.is_none() && planned.note.as_ref().is_some_and(|note| note.contains(why)),
                 "{planned:?}"
             );
         }
