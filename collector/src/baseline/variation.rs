@@ -392,6 +392,25 @@ mod tests {
     }
 
     #[test]
+    fn the_readings_are_believed_until_the_blocks_say_otherwise() {
+        // 100 blocks: a lag of 4, a standard error of √(20/300).
+        let error = (20.0f64 / 300.0).sqrt();
+        let readings = LongRun { phi: 10.0, upper: 12.0 };
+        let phi = |off: f64, blocks| {
+            let phi = 10.0 * (1.0 + off * error);
+            OfBlocks { phi, upper: 20.0, correlation: 0.0, blocks }.beside(Some(readings))
+        };
+        for (off, wanted) in [(-3.0, 12.0), (0.0, 12.0), (1.0, 12.0), (1.5, 16.0), (2.0, 20.0), (9.0, 20.0)] {
+            assert!((phi(off, 100) - wanted).abs() < 1e-9, "{off} off: {}", phi(off, 100));
+        }
+        assert_eq!(phi(0.0, BLOCKS_FEW - 1), 20.0, "few blocks cannot contradict");
+        let none = OfBlocks { phi: 3.0, upper: 4.0, correlation: 0.0, blocks: 100 };
+        assert_eq!(none.beside(None), 4.0);
+        // Readings that repeat less than independent ones do not lower it below 1.
+        assert_eq!(none.beside(Some(LongRun { phi: 100.0, upper: 0.5 })), 1.0);
+    }
+
+    #[test]
     fn devices_that_differ_give_omega() {
         let devices: Vec<u32> = (0..6_000).map(|i| (i % 10) as u32).collect();
         // Offsets of -4.5 to 4.5 tenths of the sd 0.289: sd of the offsets 0.3 of it.
