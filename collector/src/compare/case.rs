@@ -35,13 +35,13 @@ const BESIDE: [&str; 18] = [
 /// Answers one line.
 pub fn line(text: &str) -> Value {
     match ask(text) {
-        (id, Ok(answer)) => answered(&id, &answer),
+        (id, Ok((chosen, answer))) => answered(&id, chosen, &answer),
         (id, Err(why)) => refused(&id, &why),
     }
 }
 
-/// A line's id and what comes of it.
-pub fn ask(text: &str) -> (Value, Result<Answer, Refusal>) {
+/// A line's id and what comes of it, with the metric where the line left the choice to the tool.
+pub fn ask(text: &str) -> (Value, Result<(Option<Metric>, Answer), Refusal>) {
     // A byte order mark, as some editors put one before the first line.
     let case: Value = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(case) => case,
@@ -51,7 +51,11 @@ pub fn ask(text: &str) -> (Value, Result<Answer, Refusal>) {
         },
     };
     let id = case.get("id").cloned().unwrap_or(Value::Null);
-    (id, request(&case).and_then(|mut request| answer(&mut request)).map(|(_, answer)| answer))
+    let ask = |mut request: Request| {
+        let named = request.metric.is_some();
+        answer(&mut request).map(|(metric, answer)| (Some(metric).filter(|_| !named), answer))
+    };
+    (id, request(&case).and_then(ask))
 }
 
 /// The line with bare NaN and infinities, as Python writes them, as strings.
@@ -93,9 +97,12 @@ pub fn refused(id: &Value, why: &Refusal) -> Value {
     json!({ "id": id, "error": why.to_string() })
 }
 
-fn answered(id: &Value, answer: &Answer) -> Value {
+fn answered(id: &Value, chosen: Option<Metric>, answer: &Answer) -> Value {
     let mut fields = Map::new();
     fields.insert("id".into(), id.clone());
+    if let Some(metric) = chosen {
+        fields.insert("metric".into(), json!(metric.name()));
+    }
     for (name, figure) in &answer.figures {
         fields.insert((*name).into(), figure_json(figure));
     }
@@ -169,6 +176,18 @@ mod tests {
     fn a_byte_order_mark_is_no_part_of_a_case() {
         let text = "\u{feff}{\"id\":1,\"metric\":\"ks_d\",\"input\":{\"ref\":[1],\"cur\":[2]}}";
         check(text, &json!({"id":1,"value":1.0,"d":1.0}));
+    }
+
+    #[test]
+    fn the_metric_that_was_chosen_is_named() {
+        let of = |line: &Value| self::line(&line.to_string());
+        let input = json!({"ref": [1, 2, 2, 3, 1, 2], "cur": [3, 1, 3, 3, 3, 2]});
+        let chosen = of(&json!({"as": "evidently", "input": input}));
+        let metric = chosen["metric"].as_str().expect("the chosen metric");
+        let named = of(&json!({"as": "evidently", "metric": metric, "input": input}));
+        assert!(named.get("metric").is_none(), "{named}");
+        assert_eq!(chosen["p"], named["p"]);
+        assert_eq!(chosen["value"], named["value"]);
     }
 
     #[test]
