@@ -1,10 +1,8 @@
 //! Which columns of a training table feed a model, and what is said of the others.
 
 use anyhow::{Result, bail};
+use driftline_collector::explain::some;
 use std::fmt::Display;
-
-/// Columns named in one note.
-const NAMED_MAX: usize = 8;
 
 /// What the command line says of a table's columns.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +21,7 @@ impl Said<'_> {
         let excluded = self.exclude.iter().map(|name| ("--exclude", name.as_str()));
         for (option, name) in excluded.chain(self.label.map(|name| ("--label", name))) {
             if !header.iter().any(|known| known == name) {
-                bail!("{table} has no column {name}, which {option} names: its columns are {}", header.join(", "));
+                bail!("{table} has no column {name}, which {option} names: its columns are {}", some(header));
             }
         }
         Ok(())
@@ -38,11 +36,8 @@ impl Said<'_> {
     pub fn left_out(&self, header: &[String], inputs: &[String], label: Option<&str>) -> Option<String> {
         let left: Vec<&str> =
             self.others(header, label).filter(|name| !inputs.contains(name)).map(String::as_str).collect();
-        let more = left.len().saturating_sub(NAMED_MAX);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         let (are, no) = if left.len() == 1 { ("column is", "no input") } else { ("columns are", "no inputs") };
-        let named = left[..left.len() - more].join(", ");
-        (!left.is_empty()).then(|| format!("{} {are} {no} of the model and left out: {named}{rest}.", left.len()))
+        (!left.is_empty()).then(|| format!("{} {are} {no} of the model and left out: {}.", left.len(), some(&left)))
     }
 
     fn others<'a>(&'a self, header: &'a [String], label: Option<&'a str>) -> impl Iterator<Item = &'a String> {
@@ -65,9 +60,9 @@ mod tests {
         assert_eq!(said.left_out(&header, &names("a,b,extra"), Some("truth")), None);
         let note = said.left_out(&header, &names("a,b"), Some("truth")).expect("a note");
         assert_eq!(note, "1 column is no input of the model and left out: extra.");
-        let many: Vec<String> = (0..10).map(|i| format!("x{i}")).collect();
+        let many: Vec<String> = (0..12).map(|i| format!("x{i}")).collect();
         let note = said.left_out(&many, &[], None).expect("a note");
-        assert!(note.starts_with("10 columns are no inputs") && note.ends_with("x7 and 2 more."), "{note}");
+        assert!(note.starts_with("12 columns are no inputs") && note.ends_with("x9 and 2 more."), "{note}");
         for wrong in [Said { label: Some("label"), ..said }, Said { exclude: &names("cc"), ..said }] {
             let error = wrong.check(&header, "t.csv").expect_err("no such column").to_string();
             assert!(error.contains("t.csv has no column") && error.contains("at, a, b"), "{error}");

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use driftline_collector::compare::case::{LINE_BYTES_MAX, figure_json, line, refused};
 use driftline_collector::compare::sample::{Pair, Sample};
 use driftline_collector::compare::{Answer, Input, Metric, Refusal, Request, Tool, answer};
+use driftline_collector::explain::some;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,6 @@ use std::process::ExitCode;
 
 /// Most rows of a file.
 const ROWS_MAX: usize = 10_000_000;
-/// Most names of columns in one note.
-const NAMES_SHOWN_MAX: usize = 20;
 
 /// Options of `driftline compare`.
 #[derive(Debug, clap::Args)]
@@ -208,15 +207,6 @@ fn note_lonely(table: &Table, path: &Path, other: &Table) {
         return;
     }
     eprintln!("note: only {} has {}; not compared", path.display(), some(&lonely));
-}
-
-/// Names, the first of many.
-fn some(names: &[String]) -> String {
-    let rest = match names.len().saturating_sub(NAMES_SHOWN_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{rest}", names[..names.len().min(NAMES_SHOWN_MAX)].join(", "))
 }
 
 /// NAME=VALUE, the value as JSON where it is some.

@@ -79,6 +79,17 @@ pub fn list(lang: Lang, names: &[String]) -> String {
     }
 }
 
+/// The first of many names, and how many more there are: "a, b and 7 more".
+pub fn some<S: AsRef<str>>(names: &[S]) -> String {
+    /// Names that one sentence holds.
+    const SOME: usize = 10;
+    let first = names.iter().take(SOME).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SOME) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 /// What a rollout will do, before it is confirmed.
 pub fn plan_sentence(lang: Lang, request: &RolloutRequest, plan: &Plan) -> String {
     let sizes: Vec<String> = plan.stages.iter().map(|stage| stage.len().to_string()).collect();
