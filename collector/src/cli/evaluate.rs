@@ -1,12 +1,14 @@
 //! `driftline evaluate`: what the detector promises, measured, beside the rules of other tools; a Markdown page.
 
 use super::header;
-use super::output::progress;
+use super::output::{Output, progress};
 use super::value;
 use anyhow::{Context, Result, bail};
 use driftline_collector::evaluate::sensors::{Cut, Experiment};
 use driftline_collector::evaluate::series::TOLERANCE;
 use driftline_collector::evaluate::{Size, Table, attribution, delay, fleet, null, sensors, together};
+use driftline_collector::explain::some;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,19 +48,19 @@ pub struct Args {
     #[arg(long, default_value_t = Size::FULL.seed)]
     seed: u64,
     /// Instead of simulations: a folder of CSV tables of real sensors with a label column
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["parts", "quick", "check", "seed"])]
     folder: Option<PathBuf>,
     /// The label column: 0, empty or `normal` is normal, anything else is trouble
-    #[arg(long, default_value = "anomaly")]
+    #[arg(long, default_value = "anomaly", requires = "folder")]
     label: String,
     /// Columns that are no readings
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', requires = "folder")]
     exclude: Vec<String>,
     /// Rows of each table that are its training data
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, requires = "folder")]
     training_rows: usize,
     /// Rows of a window
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, requires = "folder")]
     window_rows: usize,
     /// Practical tolerance, in standard deviations [default: 0.1 as shipped; for delays 0, since the other rules have none]
     #[arg(long, value_parser = value::tolerance)]
@@ -66,9 +68,9 @@ pub struct Args {
 }
 
 /// Prints the page.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args, output: &Output) -> Result<ExitCode> {
     if let Some(folder) = &args.folder {
-        print!("{}", of_folder(args, folder)?);
+        print(&[of_folder(args, folder)?], output)?;
         return Ok(ExitCode::SUCCESS);
     }
     let size = Size { seed: args.seed, ..if args.quick { Size::QUICK } else { Size::FULL } };
@@ -93,9 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tables.push(fleet::table(size, &done));
     }
     bar.finish_and_clear();
-    for (i, table) in tables.iter().enumerate() {
-        print!("{}{table}", if i > 0 { "\n" } else { "" });
-    }
+    print(&tables, output)?;
     let missed: Vec<&String> = tables.iter().flat_map(|table| &table.missed).collect();
     missed.iter().for_each(|sentence| eprintln!("not kept: {sentence}"));
     Ok(if args.check && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -119,9 +119,9 @@ fn of_folder(args: &Args, folder: &Path) -> Result<Table> {
         }
     }
     paths.sort();
-    let mut experiments = Vec::new();
+    let (mut experiments, mut wordy) = (Vec::new(), BTreeSet::new());
     for path in paths.iter().take(TABLES_MAX) {
-        match experiment(args, path) {
+        match experiment(args, path, &mut wordy) {
             Ok(experiment) => experiments.push(experiment),
             Err(error) => eprintln!("note: {}: {error:#}; left out", path.display()),
         }
@@ -129,16 +129,34 @@ fn of_folder(args: &Args, folder: &Path) -> Result<Table> {
     if experiments.is_empty() {
         bail!("{} holds no usable CSV table with a column {}", folder.display(), args.label);
     }
+    if !wordy.is_empty() {
+        eprintln!("note: columns without a number are no readings: {}", some(&Vec::from_iter(wordy)));
+    }
+    if !experiments.iter().any(|experiment| experiment.trouble.contains(&true)) {
+        eprintln!("note: nothing is labelled as trouble in column {}: only false alarms can be counted", args.label);
+    }
     let cut = Cut {
         training: args.training_rows,
         window: args.window_rows,
         tolerance: args.tolerance.unwrap_or(TOLERANCE),
         expected_run: SENSOR_RUN,
     };
-    Ok(sensors::table(&experiments, &cut))
+    let table = sensors::table(&experiments, &cut);
+    if table.rows.is_empty() {
+        bail!("no table has a column that can be watched.{}", table.about);
+    }
+    Ok(table)
 }
 
-fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
+/// Markdown; with `--json` a list of tables.
+fn print(tables: &[Table], output: &Output) -> Result<()> {
+    let markdown =
+        |_: &_| vec![tables.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").trim_end().to_owned()];
+    output.one(&serde_json::to_value(tables)?, markdown)
+}
+
+/// Reads one table; columns without numbers go to `wordy`.
+fn experiment(args: &Args, path: &Path, wordy: &mut BTreeSet<String>) -> Result<Experiment> {
     let text = std::fs::read(path)?;
     let first = text.split(|&b| b == b'\n').next().unwrap_or_default();
     let count = |d: u8| first.iter().filter(|&&b| b == d).count();
@@ -160,10 +178,28 @@ fn experiment(args: &Args, path: &Path) -> Result<Experiment> {
     if trouble.len() < args.training_rows.saturating_add(args.window_rows) {
         bail!("its {} rows are fewer than training data and a window need", trouble.len());
     }
-    let readings = |at: &usize| *at != label && !args.exclude.contains(&header[*at]);
-    let numeric = |column: &Vec<f32>| column.iter().any(|v| v.is_finite());
-    let columns: Vec<Vec<f32>> =
-        (0..header.len()).filter(readings).map(|at| columns[at].clone()).filter(numeric).collect();
+    if let Some(row) = trouble[..args.training_rows].iter().position(|&trouble| trouble) {
+        bail!(
+            "row {} of the {} that would be its training data is labelled as trouble: fewer --training-rows may do",
+            row + 1,
+            args.training_rows
+        );
+    }
+    let (mut names, mut readings) = (Vec::new(), Vec::new());
+    for (at, (name, column)) in header.into_iter().zip(columns).enumerate() {
+        if at == label || args.exclude.contains(&name) {
+            continue;
+        }
+        if column.iter().any(|v| v.is_finite()) {
+            names.push(name);
+            readings.push(column);
+        } else {
+            wordy.insert(name);
+        }
+    }
+    if names.is_empty() {
+        bail!("it has no column of numbers beside {}", args.label);
+    }
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    Ok(Experiment { name, columns, trouble })
+    Ok(Experiment { name, names, columns: readings, trouble })
 }

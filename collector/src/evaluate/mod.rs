@@ -47,7 +47,7 @@ impl Size {
 }
 
 /// A Markdown table.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Table {
     /// Its heading.
     pub title: String,
