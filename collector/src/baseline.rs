@@ -22,6 +22,8 @@ pub mod variation;
 pub const ROWS_MIN: usize = 20;
 /// Below this many rows, alarms need a visibly larger change.
 const ROWS_FEW: usize = 1_000;
+/// Up to here every whole number is one of 32 bits, which is what models take.
+const EXACT_MAX: f32 = 16_777_216.0;
 /// A column with no more different whole numbers may hold categories.
 const CODES_MAX: usize = 10;
 /// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
@@ -138,6 +140,12 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
             if correlation > AUTOCORRELATION_HIGH {
                 slow.push(feature.name.to_string());
             }
+        }
+        let beyond = values.iter().filter(|v| v.is_infinite()).count();
+        if beyond > 0 {
+            notes.push(format!(
+                "{beyond} of {rows} values of {name} are infinite or beyond 3.4e38: they count as missing."
+            ));
         }
         features.push(feature);
     }
@@ -263,6 +271,9 @@ fn describe(
         () if sorted.is_empty() => Some("has no values in your table"),
         () if sorted.len() < ROWS_MIN => Some("has fewer than 20 values in your table"),
         () if categorical && distinct > KNOWN_MAX => Some("has more than 256 categories in your table"),
+        () if constant && !categorical && sorted[0].abs() > EXACT_MAX => {
+            Some("never changes in your table, as numbers are read to seven digits: subtract a constant")
+        }
         () if constant && !categorical => Some("never changes in your table"),
         () => None,
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// An error that a person can act on: the right exit code, one line that holds every one of `words`, no panic.
-fn complains(command: &mut Command, code: i32, words: &[&str]) {
+pub fn complains(command: &mut Command, code: i32, words: &[&str]) {
     let (found, _, error) = run(command);
     assert_eq!(found, code, "{command:?}: {error}");
     let lines: Vec<&str> = error.lines().filter(|l| !l.is_empty() && !l.starts_with("  try:")).collect();
@@ -18,14 +18,14 @@ fn complains(command: &mut Command, code: i32, words: &[&str]) {
     assert!(!error.contains("panicked"), "{error}");
 }
 
-fn create(model: &Path, data: &Path) -> Command {
+pub fn create(model: &Path, data: &Path) -> Command {
     let mut command = Command::new(binary("driftline"));
     command.args(["baselines", "create", "--model"]).arg(model).arg("--data").arg(data);
     command.arg("--out").arg(data.with_extension("bundle"));
     command
 }
 
-fn table(rows: usize) -> String {
+pub fn table(rows: usize) -> String {
     let row =
         |i: usize| format!("{},{},{},{},{},healthy\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 12, 1480 + i % 11, 45);
     std::iter::once("temp_c,vibration_rms,current_a,rpm,humidity,wear\n".to_owned()).chain((0..rows).map(row)).collect()
@@ -71,53 +71,6 @@ fn a_bundle_with_a_broken_model_does_not_start_an_agent() {
         let mut command = Command::new(binary("driftline-agent"));
         complains(command.args(["run", "--config"]).arg(config), 2, &["the configured bundle cannot be used"]);
     }
-}
-
-#[test]
-fn what_will_not_be_watched_is_said_and_why() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let data = dir.path().join("rows.csv");
-    let row = |i: usize| format!("{},{},12,,{}\n", 60 + i % 7, 1.5 + (i % 5) as f64 / 10.0, 40 + i % 3);
-    let header = driftline_agent::pumps::COLUMNS.join(",");
-    fs::write(&data, std::iter::once(format!("{header}\n")).chain((0..25).map(row)).collect::<String>())
-        .expect("a file");
-    let (_, _, said) = run(&mut create(&root().join("tests/models/pump-v1.onnx"), &data));
-    let [_, _, constant, empty, _] = driftline_agent::pumps::COLUMNS;
-    for sentence in [
-        "only 25 rows",
-        &format!("{constant} never changes in your table: it will not be watched"),
-        &format!("{empty} has no values in your table: it will not be watched"),
-        "How readings go together will not be watched",
-    ] {
-        assert!(said.contains(sentence), "{sentence:?} is missing in {said}");
-    }
-}
-
-#[test]
-fn bad_tables_are_refused_when_a_baseline_is_made() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let model = root().join("tests/models/pump-v1.onnx");
-    let file = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    };
-    complains(&mut create(&model, &file("empty.csv", "")), 1, &["empty.csv", "empty"]);
-    complains(&mut create(&model, &file("header.csv", &table(0))), 1, &["header.csv", "rows"]);
-    complains(&mut create(&model, &file("few.csv", &table(10))), 1, &["few.csv", "10 rows"]);
-    complains(&mut create(&model, &file("other.csv", "a,b\n1,2\n")), 1, &["other.csv", "no column temp_c"]);
-    let letters = table(100).replace(",1480,", ",fast,").replace(",1481,", ",fast,");
-    complains(
-        &mut create(&model, &file("letters.csv", &letters)),
-        1,
-        &["letters.csv", "rpm", "\"fast\"", "no number", "line 2"],
-    );
-    complains(&mut create(&model, &dir.path().join("nowhere.csv")), 1, &["nowhere.csv", "cannot be read"]);
-    complains(
-        &mut create(&dir.path().join("no.onnx"), &file("good.csv", &table(300))),
-        1,
-        &["no.onnx", "cannot be read"],
-    );
 }
 
 #[test]
@@ -415,20 +368,6 @@ fn comparing_what_is_no_table_is_refused() {
     complains(&mut compare(&good, dir.path()), 1, &["is a folder; give a file"]);
     complains(&mut compare(&dir.path().join("no.csv"), &good), 1, &["no.csv cannot be read"]);
     complains(Command::new(binary("driftline")).arg("compare").arg(dir.path()), 1, &["is a folder; give a file"]);
-}
-
-#[test]
-fn sensors_with_a_column_twice_are_left_out() {
-    let dir = tempfile::tempdir().expect("a folder");
-    fs::write(dir.path().join("a.csv"), "t;t;anomaly\n1;2;0\n").expect("a file");
-    let mut command = Command::new(binary("driftline"));
-    let (code, _, error) = run(command.args(["evaluate", "--folder"]).arg(dir.path()));
-    assert_eq!(code, 1);
-    assert!(error.contains("a.csv: it has the column t twice: rename or remove one of them; left out"), "{error}");
-    let mut command = Command::new(binary("driftline"));
-    let (code, _, error) = run(command.args(["evaluate", "--tolerance", "nan"]));
-    assert_eq!(code, 2);
-    assert!(error.contains("give a finite number of at least 0"), "{error}");
 }
 
 #[test]

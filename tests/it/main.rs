@@ -4,6 +4,7 @@
 
 mod allocations;
 mod bad_input;
+mod bad_tables;
 mod budgets;
 mod categories;
 mod compare;

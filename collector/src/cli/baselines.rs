@@ -8,6 +8,7 @@ use super::columns::Said;
 use super::output::progress;
 use super::sampled;
 use super::table::{Read, Table, context, header, rows};
+use super::truth::{KnownRows, Truth};
 use super::value;
 use anyhow::{Context, Result, bail};
 use driftline_agent::bundle::{Bundle, HeapGolden};
@@ -16,11 +17,10 @@ use driftline_agent::inference::{self, Model, input_width, metadata};
 use driftline_agent::projection;
 use driftline_agent::source::Wanted;
 use driftline_collector::baseline::{Built, Options, build};
-use driftline_collector::calibration;
+use driftline_collector::explain::some;
 use driftline_shared::baseline::TOLERANCE_DEFAULT;
-use driftline_shared::calibration::Calibration;
 use driftline_shared::list::Text;
-use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Pixels, Sampled, Schema, Task, class_index};
+use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Pixels, Sampled, Schema, Task};
 use driftline_shared::units::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -185,20 +185,6 @@ pub struct Recipe {
     pub embedding: Option<String>,
 }
 
-/// Rows of inputs, and the class of each where it is known.
-pub type KnownRows = (Vec<Vec<f32>>, Vec<Option<u16>>);
-
-/// What rows truly were, as far as it is known.
-#[derive(Default)]
-pub struct Truth {
-    /// Classes that the rows refer to; not necessarily in the model's order.
-    pub classes: Vec<String>,
-    /// The class of each training row.
-    pub training: Vec<Option<u16>>,
-    /// Other rows and their classes, to calibrate with instead.
-    pub held_out: Option<KnownRows>,
-}
-
 /// Runs the model over `inputs` and makes a bundle of it and the baseline; `origin` names model and rows in messages.
 pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Result<(Bundle, Built)> {
     let inputs = &rows.inputs;
@@ -260,7 +246,7 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
             None => bail!("{name} cannot have a tolerance of its own: no reading is called that"),
         }
     }
-    built.baseline.calibration = calibrate(&mut model, &task, &recipe.truth, &outputs, &mut built.notes);
+    built.baseline.calibration = recipe.truth.calibrate(&mut model, &task, &outputs, &mut built.notes);
     let label =
         recipe.label.map(|l| Text::whole(&l).context("the label's name is longer than 64 bytes")).transpose()?;
     let schema = Schema {
@@ -282,33 +268,6 @@ pub fn make(onnx: &[u8], recipe: Recipe, rows: &Table, origin: [&str; 2]) -> Res
         projection.as_ref(),
     )?;
     Ok((bundle, built))
-}
-
-/// What the model's scores mean, where the truth of some rows is known.
-fn calibrate(
-    model: &mut Model,
-    task: &Task,
-    truth: &Truth,
-    outputs: &[Vec<f32>],
-    notes: &mut Vec<String>,
-) -> Option<Calibration> {
-    let Task::Classification(classes) = task else { return None };
-    let places: Vec<Option<u16>> =
-        truth.classes.iter().map(|name| class_index(classes.iter().map(Text::as_str), name)).collect();
-    let known = |rows: &[Option<u16>]| -> Vec<Option<u16>> {
-        rows.iter().map(|class| places.get(usize::from((*class)?)).copied().flatten()).collect()
-    };
-    match &truth.held_out {
-        Some((inputs, truths)) => {
-            let (outputs, truths) = (answers(model, inputs).0, known(truths));
-            let rows = calibration::Rows { outputs: &outputs, truths: &truths, held_out: true };
-            calibration::fit(&rows, classes.len(), notes)
-        }
-        None => {
-            let rows = calibration::Rows { outputs, truths: &known(&truth.training), held_out: false };
-            calibration::fit(&rows, classes.len(), notes)
-        }
-    }
 }
 
 /// Makes a bundle in memory from a model's bytes and the table that `args` name.
@@ -337,9 +296,9 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         time: None,
         sampled: None,
     };
-    let Read { inputs, truths: mut training, skipped } = rows(&args.data, &wanted)?;
+    let read = rows(&args.data, &wanted)?;
     let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
-    let mut table = context(&args.data, context_columns, &header, inputs, &skipped)?;
+    let (mut table, mut training, skipped) = context(&args.data, context_columns, &header, read)?;
     let sampled = args.signal_hop.map(|hop| sampled::signal(onnx, &names, hop)).transpose()?;
     if let Some(sampled) = &sampled {
         (table, training) = sampled::stretches(sampled, &table, &training, &skipped)?;
@@ -364,6 +323,22 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
 
 /// The same from a folder of images.
 fn of_images(onnx: &[u8], args: &Args, meta: &BTreeMap<String, String>, origin: [&str; 2]) -> Result<(Bundle, Built)> {
+    let of_tables = [
+        ("--features", !args.features.is_empty()),
+        ("--exclude", !args.exclude.is_empty()),
+        ("--label", args.label.is_some()),
+        ("--time-column", args.time_column.is_some()),
+        ("--device-column", args.device_column.is_some()),
+        ("--signal-hop", args.signal_hop.is_some()),
+        ("--calibration", args.calibration.is_some()),
+        ("--categorical", !args.categorical.is_empty()),
+    ];
+    if let Some((option, _)) = of_tables.iter().find(|(_, given)| *given) {
+        bail!(
+            "{option} is for the columns of a table, and {} is a folder of images, in folders named after their classes: leave it out",
+            origin[1]
+        );
+    }
     let pixels = if args.pixels == FullPixel::Byte { Pixels::Byte } else { Pixels::Unit };
     let sampled = sampled::image(onnx, pixels)?;
     let classes = class_names(args, meta, inference::class_names(onnx)?)?;
@@ -419,7 +394,8 @@ fn input_names(
     let (table, model) = (args.data.display(), args.model.display());
     if let Some(missing) = names.iter().find(|n| !header.contains(n)) {
         bail!(
-            "{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features"
+            "{table} has no column {missing}, which {model} wants: rename a column, or name the inputs with --features. Its columns are {}",
+            some(header)
         );
     }
     match input_width(onnx)?.filter(|_| args.signal_hop.is_none()) {
@@ -468,7 +444,7 @@ fn json<T: serde::de::DeserializeOwned>(meta: &BTreeMap<String, String>, key: &s
 }
 
 /// The model's answers, and its embeddings where they are read; an empty row where it has none.
-fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+pub fn answers(model: &mut Model, inputs: &[Vec<f32>]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let progress = progress(inputs.len() as u64, "rows through the model");
     let mut out = Vec::new();
     let answer = |row: &Vec<f32>| {

@@ -3,13 +3,14 @@
 //! Only the pumps' readings are simulated. Their agents are the real ones, run a real ONNX model and speak MQTT over loopback; the
 //! storyteller knows what it tells from the collector's API and live channel, like any dashboard.
 
-use super::baselines::{Recipe, Truth, make};
+use super::baselines::{Recipe, make};
 use super::client::{Client, Failure};
 use super::live::Live;
 use super::output::text;
 use super::rollouts::bar;
 use super::serve::log;
 use super::table::Table;
+use super::truth::Truth;
 use anyhow::{Context, bail};
 use driftline_agent::bundle::Bundle;
 use driftline_agent::config::{

@@ -36,6 +36,11 @@ pub fn names<R: Read>(reader: &mut csv::Reader<R>, shown: &str) -> Result<Vec<St
             None => {}
         }
     }
+    // Columns may be called 0, 1, 2; nobody calls them 5.1.
+    let number = |name: &String| name.parse::<f64>().is_ok();
+    if names.iter().all(number) && names.iter().any(|name| name.parse::<i64>().is_err()) {
+        bail!("{shown} has no header line: its first line is {}. Put the columns' names above it", names.join(","));
+    }
     once(&names, shown)?;
     Ok(names)
 }
@@ -67,6 +72,9 @@ mod tests {
         check("t,kind, t\n", Err("a.csv has the column t twice: rename or remove one of them"));
         check("t;kind\n1;2\n", Err("a.csv is separated by semicolons: save it with commas"));
         check("t\tkind\n", Err("a.csv is separated by tabs: save it with commas"));
+        check("0,1,2\n5.1,3.5,1\n", Ok(&["0", "1", "2"]));
+        let first = "a.csv has no header line: its first line is 5.1,3,1e-3. Put the columns' names above it";
+        check("5.1,3,1e-3\n4.9,3,2\n", Err(first));
         for nothing in ["", "\u{feff}", ",,\n1,2,3\n"] {
             check(nothing, Err("a.csv is empty: give a table with a header line and rows"));
         }

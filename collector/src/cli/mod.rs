@@ -25,6 +25,7 @@ mod sampled;
 mod serve;
 mod status;
 mod table;
+mod truth;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -131,7 +132,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&client()?, &output),
         Command::Baselines(Baselines::Create(args)) => baselines::create(&args),
         Command::Compare(args) => compare::run(&args, &output),
-        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args, &output),
         Command::Models(command) => models::run(&command, &client()?, &output),
         Command::Devices(devices::Command::List) => devices::list(&client()?, &output),
         Command::Incidents(command) => incidents::run(&command, &client()?, &output),

@@ -5,6 +5,7 @@ use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_agent::config::Format;
 use driftline_agent::source::{Row, Rows, Wanted};
+use driftline_collector::explain::some;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -63,60 +64,73 @@ pub fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let bad = skipped.len();
-    if let Some(first) = first_bad {
-        if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + table.len()) as f64 {
-            bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + table.len());
-        }
-        eprintln!("note: {bad} rows of {shown} were skipped; the first is {first}");
-    }
+    tolerated(&shown, skipped.len(), table.len(), first_bad)?;
     Ok(Read { inputs: table, truths, skipped })
 }
 
-/// Times and devices of the rows that were read; `columns` name the two.
+/// Says that bad lines were skipped; refuses the table where they are too many.
+fn tolerated(shown: &str, bad: usize, good: usize, first: Option<String>) -> Result<()> {
+    let Some(first) = first else { return Ok(()) };
+    if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + good) as f64 {
+        bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + good);
+    }
+    let (rows, were) = if bad == 1 { ("row", "was") } else { ("rows", "were") };
+    eprintln!("note: {bad} {rows} of {shown} {were} skipped; the first is {first}");
+    Ok(())
+}
+
+/// Times and devices of the rows that were read, their classes, and the lines that were skipped: also those whose time is none. `columns` name
+/// times and devices.
 pub fn context(
     path: &Path,
     columns: [&Option<String>; 2],
     header: &[String],
-    inputs: Vec<Vec<f32>>,
-    skipped: &BTreeSet<u64>,
-) -> Result<Table> {
+    read: Read,
+) -> Result<(Table, Vec<Option<u16>>, BTreeSet<u64>)> {
+    let shown = path.display().to_string();
     let column = |name: &Option<String>| -> Result<Option<usize>> {
         let Some(name) = name else { return Ok(None) };
         let at = header.iter().position(|n| n == name);
-        at.map(Some).with_context(|| format!("{} has no column {name}", path.display()))
+        at.map(Some).with_context(|| format!("{shown} has no column {name}: its columns are {}", some(header)))
     };
     let (time, device) = (column(columns[0])?, column(columns[1])?);
-    let mut table = Table { inputs, ..Table::default() };
+    let Read { inputs, truths, mut skipped } = read;
     if time.is_none() && device.is_none() {
-        return Ok(table);
+        return Ok((Table { inputs, ..Table::default() }, truths, skipped));
     }
+    let (mut table, mut known_truths) = (Table::default(), Vec::new());
     let mut known: BTreeMap<String, u32> = BTreeMap::new();
+    let (mut bad, mut first_bad) = (0, None);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
-    for record in reader.byte_records().take(table.inputs.len() + skipped.len()) {
-        let record = record.with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut rows = inputs.into_iter().zip(truths);
+    for record in reader.byte_records() {
+        let record = record.with_context(|| format!("{shown} cannot be read"))?;
         let line = record.position().map_or(0, csv::Position::line);
         if skipped.contains(&line) {
             continue;
         }
+        let Some((values, truth)) = rows.next() else { break };
         let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
         if let Some(at) = time {
             let text = text(at);
-            let name = &header[at];
-            let bad = || {
-                format!(
-                    "{} line {line}: {name} holds {text:?}, which is no time (RFC 3339, or seconds since 1970)",
-                    path.display()
-                )
+            let Some(ms) = time_ms(&text) else {
+                let why = "which is no time (RFC 3339, or seconds since 1970)";
+                first_bad.get_or_insert_with(|| format!("line {line}: {} holds {text:?}, {why}", header[at]));
+                bad += 1;
+                skipped.insert(line);
+                continue;
             };
-            table.times.push(time_ms(&text).with_context(bad)?);
+            table.times.push(ms);
         }
         if let Some(at) = device {
             let next = known.len() as u32;
             table.devices.push(*known.entry(text(at)).or_insert(next));
         }
+        table.inputs.push(values);
+        known_truths.push(truth);
     }
-    Ok(table)
+    tolerated(&shown, bad, table.inputs.len(), first_bad)?;
+    Ok((table, known_truths, skipped))
 }
 
 /// RFC 3339, or seconds or milliseconds since 1970.
