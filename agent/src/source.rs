@@ -222,7 +222,7 @@ pub struct Rows {
 }
 
 enum Kind {
-    Csv { reader: csv::Reader<LineGuard>, columns: Columns, record: csv::ByteRecord },
+    Csv { reader: csv::Reader<LineGuard>, columns: Columns, record: csv::ByteRecord, rows: u64 },
     Ndjson { reader: BufReader<LineGuard>, line: Vec<u8>, number: u64 },
 }
 
@@ -240,7 +240,7 @@ impl Rows {
                     return Err(SourceError::Empty { path: path.into(), wanted });
                 }
                 let columns = Columns::find(&header, &wanted, path)?;
-                Kind::Csv { reader, columns, record: csv::ByteRecord::new() }
+                Kind::Csv { reader, columns, record: csv::ByteRecord::new(), rows: 0 }
             }
             Format::Ndjson => Kind::Ndjson { reader: BufReader::new(guard), line: Vec::new(), number: 0 },
         };
@@ -258,9 +258,11 @@ impl Rows {
     /// The next row; the inputs of a sample are appended to `values`.
     pub fn next(&mut self, values: &mut Vec<f32>) -> Result<Row, SourceError> {
         let row = match &mut self.kind {
-            Kind::Csv { reader, columns, record } => {
+            Kind::Csv { reader, columns, record, rows } => {
                 if reader.read_byte_record(record).map_err(|e| read_error(&self.path, e))? {
-                    let line = record.position().map_or(0, csv::Position::line);
+                    *rows += 1;
+                    // Where lines end with a carriage return the reader has not come to this one's number yet.
+                    let line = record.position().map_or(0, csv::Position::line).max(*rows + 1);
                     let cells = &*record;
                     let found = columns.row(cells.len(), |at| cells.get(at).unwrap_or_default(), &self.wanted, values);
                     found.map_or_else(|error| Row::Malformed { line, error }, Row::Sample)

@@ -22,8 +22,8 @@ pub mod variation;
 pub const ROWS_MIN: usize = 20;
 /// Below this many rows, alarms need a visibly larger change.
 const ROWS_FEW: usize = 1_000;
-/// Up to here every whole number is one of 32 bits, which is what models take.
-const EXACT_MAX: f32 = 16_777_216.0;
+/// Above this a change of a hundredth may be none to models, which take numbers of 32 bits.
+const COARSE: f32 = 1e5;
 /// A column with no more different whole numbers may hold categories.
 const CODES_MAX: usize = 10;
 /// Above this correlation of neighbouring window means, no variance estimate is safe (docs/detection.md).
@@ -144,7 +144,7 @@ pub fn build(table: &Table<'_>, options: Options) -> Result<Built, CannotBuild> 
         let beyond = values.iter().filter(|v| v.is_infinite()).count();
         if beyond > 0 {
             notes.push(format!(
-                "{beyond} of {rows} values of {name} are infinite or beyond 3.4e38: they count as missing."
+                "Values of {name} that are infinite or beyond 3.4e38 count as missing: {beyond} of {rows}."
             ));
         }
         features.push(feature);
@@ -271,8 +271,8 @@ fn describe(
         () if sorted.is_empty() => Some("has no values in your table"),
         () if sorted.len() < ROWS_MIN => Some("has fewer than 20 values in your table"),
         () if categorical && distinct > KNOWN_MAX => Some("has more than 256 categories in your table"),
-        () if constant && !categorical && sorted[0].abs() > EXACT_MAX => {
-            Some("never changes in your table, as numbers are read to seven digits: subtract a constant")
+        () if constant && !categorical && sorted[0].abs() > COARSE => {
+            Some("never changes in your table to the seven digits that models take")
         }
         () if constant && !categorical => Some("never changes in your table"),
         () => None,

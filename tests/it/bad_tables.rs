@@ -77,20 +77,31 @@ fn what_a_table_lacks_is_said_when_a_baseline_is_made() {
         1,
         &["300 of 300 rows cannot be read", "which is no time"],
     );
+    // As spreadsheets write it, with the line that an editor shows.
+    let rows = timed(0).replace(",1480,", ",fast,");
+    // One bad row in thirty-three, which is what a table may have.
+    let few = |(i, row): (usize, &str)| {
+        if i % 3 == 2 { format!("{row}\r\n") } else { format!("{}\r\n", row.replace(",fast,", ",1480,")) }
+    };
+    let text: String = rows.lines().enumerate().map(few).collect();
+    let line = 1 + text.lines().position(|row| row.contains("fast")).expect("a bad row");
+    let (code, _, said) = run(create(&model, &file("spreadsheet.csv", &text)).args(["--time-column", "at"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("the first is line {line}: column rpm holds")), "line {line}: {said}");
     // What models cannot take is counted, and a class that no row has is named.
     let huge = table(300).replace(",1480,", ",1e39,").replace(",1481,", ",1000000001,");
     let (code, _, said) = run(create(&model, &file("huge.csv", &huge)).args(["--label", "wear"]));
     assert_eq!(code, 0, "{said}");
-    for sentence in ["of 300 values of rpm are infinite or beyond 3.4e38", "No row has the class"] {
+    for sentence in ["Values of rpm that are infinite or beyond 3.4e38 count as missing: ", "No row has the class"] {
         assert!(said.contains(sentence), "{sentence:?} is missing in {said}");
     }
     let large = table(300).lines().map(|row| row.replacen(",14", ",10000000", 1) + "\n").collect::<String>();
     let (_, _, said) = run(&mut create(&model, &file("large.csv", &large)));
-    assert!(said.contains("rpm never changes in your table, as numbers are read to seven digits"), "{said}");
+    assert!(said.contains("rpm never changes in your table to the seven digits that models take"), "{said}");
     complains(
         create(&model, &file("bare.csv", "61,1.8,12,1480,45\n62,1.8,12,1481,45\n")).args(["--label", "wear"]),
         1,
-        &["bare.csv has no header line", "61,1.8,12,1480,45"],
+        &["bare.csv has no header line", "61, 1.8, 12, 1480, 45"],
     );
     fs::create_dir(dir.path().join("images")).expect("a folder");
     complains(
@@ -117,13 +128,19 @@ fn sensor_tables_that_say_nothing_are_left_out() {
     let row = |i: usize, trouble: bool| format!("day {i},{},7,{}\n", i * 7_919 % 31, u8::from(trouble));
     let (code, _, error) = file(&mut (0..100).map(|i| row(i, i >= 30)));
     assert_eq!(code, 1);
-    assert!(error.contains("row 31 of the 40 that would be its training data is labelled as trouble"), "{error}");
+    assert!(
+        error.contains("row 31 of the 40 that would be its training data is labelled \"1\", which is trouble"),
+        "{error}"
+    );
     let (code, page, error) = file(&mut (0..200).map(|i| row(i, i >= 180)));
     assert_eq!(code, 0, "{error}");
-    assert!(error.contains("columns without a number are no readings: at"), "{error}");
+    assert!(error.contains("columns without a name or a number are no readings: at"), "{error}");
     let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
     let about = page[0]["about"].as_str().expect("words");
-    assert!(about.contains("Not watched in at least one table: version (never changes"), "{about}");
+    assert!(
+        about.contains("Not watched in at least one table: version (never changes in its training rows"),
+        "{about}"
+    );
     assert_eq!(page[0]["rows"][0][0], "Driftline");
     let (code, _, error) = file(&mut (0..200).map(|_| "day 1,7,7,0\n".to_owned()));
     assert_eq!(code, 1);

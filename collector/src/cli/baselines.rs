@@ -23,7 +23,7 @@ use driftline_shared::list::Text;
 use driftline_shared::manifest::{CLASSES_MAX, FORMAT, Guard, Pixels, Sampled, Schema, Task};
 use driftline_shared::units::Name;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Golden rows that travel with the model.
@@ -297,7 +297,7 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
         sampled: None,
     };
     let read = rows(&args.data, &wanted)?;
-    let held_out = args.calibration.as_deref().map(|path| rows(path, &wanted)).transpose()?;
+    let held_out = args.calibration.as_deref().map(|path| held_out(path, &wanted)).transpose()?;
     let (mut table, mut training, skipped) = context(&args.data, context_columns, &header, read)?;
     let sampled = args.signal_hop.map(|hop| sampled::signal(onnx, &names, hop)).transpose()?;
     if let Some(sampled) = &sampled {
@@ -319,6 +319,21 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     let (bundle, mut built) = make(onnx, recipe, &table, [&origin[0], &origin[1]])?;
     built.notes.extend(left_out);
     Ok((bundle, built))
+}
+
+/// Rows to calibrate with: they have to say what they truly were.
+fn held_out(path: &Path, wanted: &Wanted) -> Result<Read> {
+    let header = header(path)?;
+    match wanted.label.iter().chain(&wanted.inputs).find(|name| !header.contains(name)) {
+        Some(missing) => {
+            bail!(
+                "{} has no column {missing}, which --calibration needs: its columns are {}",
+                path.display(),
+                some(&header)
+            )
+        }
+        None => rows(path, wanted),
+    }
 }
 
 /// The same from a folder of images.

@@ -4,6 +4,7 @@
 //! the two columns were taken, half of the readers would mean the other.
 
 use anyhow::{Context, Result, bail};
+use driftline_collector::explain::some;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -36,13 +37,19 @@ pub fn names<R: Read>(reader: &mut csv::Reader<R>, shown: &str) -> Result<Vec<St
             None => {}
         }
     }
-    // Columns may be called 0, 1, 2; nobody calls them 5.1.
-    let number = |name: &String| name.parse::<f64>().is_ok();
-    if names.iter().all(number) && names.iter().any(|name| name.parse::<i64>().is_err()) {
-        bail!("{shown} has no header line: its first line is {}. Put the columns' names above it", names.join(","));
+    if is_a_row(&names) {
+        bail!("{shown} has no header line: its first line is {}. Put the columns' names above it", some(&names));
     }
     once(&names, shown)?;
     Ok(names)
+}
+
+/// Whether names are readings rather: numbers, and neither 0, 1, 2 nor a scale such as wavelengths in order.
+fn is_a_row(names: &[String]) -> bool {
+    let number = |name: &String| name.parse::<f64>().ok().filter(|x| x.is_finite());
+    let Some(numbers) = names.iter().map(number).collect::<Option<Vec<f64>>>() else { return false };
+    let scale = numbers.len() >= 3 && (numbers.is_sorted_by(|a, b| a < b) || numbers.is_sorted_by(|a, b| a > b));
+    !scale && numbers.iter().any(|x| x.fract() != 0.0)
 }
 
 /// Refuses a name that stands in a header twice. Columns without a name cannot be asked for and may be many.
@@ -73,8 +80,10 @@ mod tests {
         check("t;kind\n1;2\n", Err("a.csv is separated by semicolons: save it with commas"));
         check("t\tkind\n", Err("a.csv is separated by tabs: save it with commas"));
         check("0,1,2\n5.1,3.5,1\n", Ok(&["0", "1", "2"]));
-        let first = "a.csv has no header line: its first line is 5.1,3,1e-3. Put the columns' names above it";
-        check("5.1,3,1e-3\n4.9,3,2\n", Err(first));
+        check("400.5,401,401.5\n1,2,3\n", Ok(&["400.5", "401", "401.5"]));
+        check("nan,5.1\n1,2\n", Ok(&["nan", "5.1"]));
+        let first = "a.csv has no header line: its first line is 5.1, 7, 1e-3. Put the columns' names above it";
+        check("5.1,7,1e-3\n4.9,3,2\n", Err(first));
         for nothing in ["", "\u{feff}", ",,\n1,2,3\n"] {
             check(nothing, Err("a.csv is empty: give a table with a header line and rows"));
         }

@@ -58,25 +58,24 @@ pub fn signal(onnx: &[u8], names: &[String], hop: u32) -> Result<Sampled> {
     Ok(Sampled::Signal { channels, length: length as u32, hop, planar })
 }
 
-/// The samples of a signal in the rows of a table; none goes over a line that was skipped, as on a device, or the end of a device's rows. A
+/// The samples of a signal in the rows of a table; none goes over a row that was skipped, as on a device, or the end of a device's rows. A
 /// sample is of its last row.
 pub fn stretches(
     sampled: &Sampled,
     rows: &Table,
     truths: &[Option<u16>],
-    skipped: &BTreeSet<u64>,
+    skipped: &BTreeSet<usize>,
 ) -> Result<(Table, Vec<Option<u16>>)> {
-    // The header is the first line.
-    let mut line = 1;
+    let mut below_header = 0;
     let mut stretch = Stretch::new(sampled).context("no signal")?;
     let (mut table, mut known, mut chunk) = (Table::default(), Vec::new(), Chunk::default());
     let mut values = 0;
     for (at, row) in rows.inputs.iter().enumerate() {
-        line += 1;
-        while skipped.contains(&line) {
-            line += 1;
+        while skipped.contains(&below_header) {
+            below_header += 1;
             stretch.cut();
         }
+        below_header += 1;
         if at > 0 && rows.devices.get(at) != rows.devices.get(at - 1) {
             stretch.cut();
         }

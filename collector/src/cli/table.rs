@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use driftline_agent::config::Format;
 use driftline_agent::source::{Row, Rows, Wanted};
 use driftline_collector::explain::some;
+use driftline_shared::list::Text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -38,8 +39,8 @@ pub struct Read {
     pub inputs: Vec<Vec<f32>>,
     /// Their classes, where they name one.
     pub truths: Vec<Option<u16>>,
-    /// Lines that could not be read.
-    pub skipped: BTreeSet<u64>,
+    /// Which rows below the header could not be read, counted from 0.
+    pub skipped: BTreeSet<usize>,
 }
 
 /// Every readable row of the wanted columns.
@@ -49,6 +50,7 @@ pub fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
     let (mut table, mut truths, mut skipped, mut first_bad) = (Vec::new(), Vec::new(), BTreeSet::new(), None);
     let progress = progress(0, "rows read");
     while table.len() < ROWS_MAX {
+        let at = table.len() + skipped.len();
         let mut values = Vec::with_capacity(wanted.inputs.len());
         match reader.next(&mut values)? {
             Row::Sample(read) => {
@@ -56,7 +58,7 @@ pub fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
                 truths.push(read.label);
             }
             Row::Malformed { line, error } => {
-                skipped.insert(line);
+                skipped.insert(at);
                 first_bad.get_or_insert(format!("line {line}: {error}"));
             }
             Row::End => break,
@@ -64,29 +66,33 @@ pub fn rows(path: &Path, wanted: &Wanted) -> Result<Read> {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    tolerated(&shown, skipped.len(), table.len(), first_bad)?;
+    if table.len() == ROWS_MAX && !matches!(reader.next(&mut Vec::new())?, Row::End) {
+        eprintln!("note: of {shown} the first {ROWS_MAX} rows are read");
+    }
+    tolerated(&shown, [skipped.len(), 0, table.len()], first_bad)?;
     Ok(Read { inputs: table, truths, skipped })
 }
 
-/// Says that bad lines were skipped; refuses the table where they are too many.
-fn tolerated(shown: &str, bad: usize, good: usize, first: Option<String>) -> Result<()> {
+/// Says that `bad` rows were skipped, beside the `others` of which that was said before; refuses the table where they are too many.
+fn tolerated(shown: &str, [bad, others, good]: [usize; 3], first: Option<String>) -> Result<()> {
     let Some(first) = first else { return Ok(()) };
-    if bad as f64 > BAD_ROWS_SHARE_MAX * (bad + good) as f64 {
-        bail!("{shown}: {bad} of {} rows cannot be read; the first is {first}", bad + good);
+    let all = bad + others + good;
+    if (bad + others) as f64 > BAD_ROWS_SHARE_MAX * all as f64 {
+        bail!("{shown}: {} of {all} rows cannot be read; the first is {first}", bad + others);
     }
     let (rows, were) = if bad == 1 { ("row", "was") } else { ("rows", "were") };
     eprintln!("note: {bad} {rows} of {shown} {were} skipped; the first is {first}");
     Ok(())
 }
 
-/// Times and devices of the rows that were read, their classes, and the lines that were skipped: also those whose time is none. `columns` name
+/// Times and devices of the rows that were read, their classes, and the rows that were skipped: also those whose time is none. `columns` name
 /// times and devices.
 pub fn context(
     path: &Path,
     columns: [&Option<String>; 2],
     header: &[String],
     read: Read,
-) -> Result<(Table, Vec<Option<u16>>, BTreeSet<u64>)> {
+) -> Result<(Table, Vec<Option<u16>>, BTreeSet<usize>)> {
     let shown = path.display().to_string();
     let column = |name: &Option<String>| -> Result<Option<usize>> {
         let Some(name) = name else { return Ok(None) };
@@ -100,13 +106,12 @@ pub fn context(
     }
     let (mut table, mut known_truths) = (Table::default(), Vec::new());
     let mut known: BTreeMap<String, u32> = BTreeMap::new();
-    let (mut bad, mut first_bad) = (0, None);
+    let (mut bad, mut first_bad) = (BTreeSet::new(), None);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(open(path)?);
     let mut rows = inputs.into_iter().zip(truths);
-    for record in reader.byte_records() {
+    for (row, record) in reader.byte_records().enumerate() {
         let record = record.with_context(|| format!("{shown} cannot be read"))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        if skipped.contains(&line) {
+        if skipped.contains(&row) {
             continue;
         }
         let Some((values, truth)) = rows.next() else { break };
@@ -114,10 +119,12 @@ pub fn context(
         if let Some(at) = time {
             let text = text(at);
             let Some(ms) = time_ms(&text) else {
-                let why = "which is no time (RFC 3339, or seconds since 1970)";
-                first_bad.get_or_insert_with(|| format!("line {line}: {} holds {text:?}, {why}", header[at]));
-                bad += 1;
-                skipped.insert(line);
+                let line = record.position().map_or(0, csv::Position::line).max(row as u64 + 2);
+                let why = "which is no time (RFC 3339, or seconds or milliseconds since 1970)";
+                let text = Text::<32>::cut(&text);
+                first_bad
+                    .get_or_insert_with(|| format!("line {line}: {} holds {:?}, {why}", header[at], text.as_str()));
+                bad.insert(row);
                 continue;
             };
             table.times.push(ms);
@@ -129,7 +136,8 @@ pub fn context(
         table.inputs.push(values);
         known_truths.push(truth);
     }
-    tolerated(&shown, bad, table.inputs.len(), first_bad)?;
+    tolerated(&shown, [bad.len(), skipped.len(), table.inputs.len()], first_bad)?;
+    skipped.extend(bad);
     Ok((table, known_truths, skipped))
 }
 

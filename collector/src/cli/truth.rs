@@ -44,8 +44,9 @@ impl Truth {
             .map(|(_, class)| class.as_str())
             .collect();
         if !unseen.is_empty() && unseen.len() < classes.len() {
+            let class = if unseen.len() == 1 { "class" } else { "classes" };
             notes.push(format!(
-                "No row has the class {}: how often the model is right about it is not known.",
+                "No row has the {class} {}: how often the model is right there is not known.",
                 some(&unseen)
             ));
         }
