@@ -1,7 +1,7 @@
 //! `driftline evaluate`: what the detector promises, measured, beside the rules of other tools; a Markdown page.
 
 use super::header;
-use super::output::{Output, progress};
+use super::output::{Output, clean, progress};
 use super::value;
 use anyhow::{Context, Result, bail};
 use driftline_collector::evaluate::sensors::{Cut, Experiment};
@@ -12,8 +12,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Tables read of a folder.
+/// Tables read of a folder, files looked at for them, and the size of one.
 const TABLES_MAX: usize = 1_000;
+const ENTRIES_MAX: usize = 1_000_000;
+const TABLE_BYTES_MAX: u64 = 1 << 30;
 /// Expected windows to a false alarm of one column of labelled sensors, as in docs/detection.md.
 const SENSOR_RUN: f64 = 1e4;
 
@@ -50,7 +52,7 @@ pub struct Args {
     /// Instead of simulations: a folder of CSV tables of real sensors with a label column
     #[arg(long, conflicts_with_all = ["parts", "quick", "check", "seed"])]
     folder: Option<PathBuf>,
-    /// The label column: 0, empty or `normal` is normal, anything else is trouble
+    /// The label column: 0, empty, `normal` or `false` is normal, anything else is trouble
     #[arg(long, default_value = "anomaly", requires = "folder")]
     label: String,
     /// Columns that are no readings
@@ -105,35 +107,33 @@ fn of_folder(args: &Args, folder: &Path) -> Result<Table> {
     if args.window_rows == 0 || args.training_rows < 30 {
         bail!("a window has at least 1 row and the training data at least 30");
     }
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-        for entry in entries.take(TABLES_MAX) {
-            let path = entry?.path();
-            if path.is_dir() && !path.is_symlink() && folders.len() < TABLES_MAX {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-                paths.push(path);
-            }
+    if args.training_rows < 2 * args.window_rows {
+        bail!("the training data has to hold at least two windows: give more --training-rows or fewer --window-rows");
+    }
+    let mut paths = csv_files(folder)?;
+    if paths.len() > TABLES_MAX {
+        eprintln!("note: of {} tables the first {TABLES_MAX} are read", paths.len());
+        paths.truncate(TABLES_MAX);
+    }
+    let (mut experiments, mut seen) = (Vec::new(), Seen::default());
+    for path in &paths {
+        let name = clean(&path.strip_prefix(folder).unwrap_or(path).display().to_string());
+        match experiment(args, path, &name, &mut seen) {
+            Ok(experiment) => experiments.push(experiment),
+            Err(error) => eprintln!("note: {name}: {error:#}; left out"),
         }
     }
-    paths.sort();
-    let (mut experiments, mut wordy) = (Vec::new(), BTreeSet::new());
-    for path in paths.iter().take(TABLES_MAX) {
-        match experiment(args, path, &mut wordy) {
-            Ok(experiment) => experiments.push(experiment),
-            Err(error) => eprintln!("note: {}: {error:#}; left out", path.display()),
-        }
+    if let Some(unknown) = args.exclude.iter().find(|name| !seen.columns.contains(*name)) {
+        bail!(
+            "no table has a column {unknown}, which --exclude names: there are {}",
+            some(&Vec::from_iter(seen.columns))
+        );
     }
     if experiments.is_empty() {
         bail!("{} holds no usable CSV table with a column {}", folder.display(), args.label);
     }
-    if !wordy.is_empty() {
-        eprintln!("note: columns without a number are no readings: {}", some(&Vec::from_iter(wordy)));
-    }
-    if !experiments.iter().any(|experiment| experiment.trouble.contains(&true)) {
-        eprintln!("note: nothing is labelled as trouble in column {}: only false alarms can be counted", args.label);
+    if !seen.wordy.is_empty() {
+        eprintln!("note: columns without a name or a number are no readings: {}", some(&Vec::from_iter(seen.wordy)));
     }
     let cut = Cut {
         training: args.training_rows,
@@ -155,34 +155,90 @@ fn print(tables: &[Table], output: &Output) -> Result<()> {
     output.one(&serde_json::to_value(tables)?, markdown)
 }
 
-/// Reads one table; columns without numbers go to `wordy`.
-fn experiment(args: &Args, path: &Path, wordy: &mut BTreeSet<String>) -> Result<Experiment> {
+/// Every regular CSV file below a folder, in the order of names.
+fn csv_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let (mut folders, mut entries) = (vec![folder.to_path_buf()], 0);
+    while let Some(folder) = folders.pop() {
+        let found = std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        for entry in found {
+            entries += 1;
+            if entries > ENTRIES_MAX {
+                bail!("{} has more than {ENTRIES_MAX} files: give the folder of the tables", folder.display());
+            }
+            let path = entry?.path();
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// What the tables of a folder have in common.
+#[derive(Default)]
+struct Seen {
+    /// Names of their columns.
+    columns: BTreeSet<String>,
+    /// Those without a number.
+    wordy: BTreeSet<String>,
+}
+
+/// Whether a label says that nothing is wrong.
+fn is_normal(label: &str) -> bool {
+    let label = label.to_ascii_lowercase();
+    matches!(label.as_str(), "" | "normal" | "false") || label.replace(',', ".").parse::<f64>().is_ok_and(|x| x == 0.0)
+}
+
+/// Reads one table.
+fn experiment(args: &Args, path: &Path, name: &str, seen: &mut Seen) -> Result<Experiment> {
+    if std::fs::metadata(path)?.len() > TABLE_BYTES_MAX {
+        bail!("it has more than {} MiB", TABLE_BYTES_MAX >> 20);
+    }
     let text = std::fs::read(path)?;
     let first = text.split(|&b| b == b'\n').next().unwrap_or_default();
     let count = |d: u8| first.iter().filter(|&&b| b == d).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|&d| count(d)).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(&text[..]);
-    let header = header::names(&mut reader, "it")?;
+    let header: Vec<String> = header::names(&mut reader, "it")?.iter().map(|name| clean(name)).collect();
     let label =
         header.iter().position(|h| *h == args.label).with_context(|| format!("it has no column {}", args.label))?;
+    seen.columns.extend(header.iter().filter(|name| !name.is_empty()).cloned());
     let mut columns = vec![Vec::new(); header.len()];
-    let mut trouble = Vec::new();
+    let (mut trouble, mut early, mut ragged) = (Vec::new(), None, 0);
     for record in reader.byte_records() {
         let record = record?;
         let text = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).trim().to_owned();
-        trouble.push(!matches!(text(label).as_str(), "" | "0" | "0.0" | "normal" | "false" | "False"));
-        for (at, column) in columns.iter_mut().enumerate() {
-            column.push(text(at).parse::<f32>().unwrap_or(f32::NAN));
+        let of_row = text(label);
+        // Tables that were joined have their header again within.
+        if record.len() != header.len() || of_row == args.label {
+            ragged += 1;
+            continue;
         }
+        if early.is_none() && trouble.len() < args.training_rows && !is_normal(&of_row) {
+            early = Some((trouble.len() + 1, of_row.clone()));
+        }
+        trouble.push(!is_normal(&of_row));
+        for (at, column) in columns.iter_mut().enumerate() {
+            // Where cells are not separated by commas, a comma may stand for the point.
+            let number = if delimiter == b',' { text(at) } else { text(at).replace(',', ".") };
+            column.push(number.parse::<f32>().unwrap_or(f32::NAN));
+        }
+    }
+    if ragged > 0 {
+        eprintln!("note: {name}: {ragged} rows without a cell for every column are left out");
     }
     if trouble.len() < args.training_rows.saturating_add(args.window_rows) {
         bail!("its {} rows are fewer than training data and a window need", trouble.len());
     }
-    if let Some(row) = trouble[..args.training_rows].iter().position(|&trouble| trouble) {
+    if let Some((row, label)) = early {
         bail!(
-            "row {} of the {} that would be its training data is labelled as trouble: fewer --training-rows may do",
-            row + 1,
-            args.training_rows
+            "row {row} of the {} that would be its training data is labelled {:?}, which is trouble: fewer --training-rows may do",
+            args.training_rows,
+            label.chars().take(32).collect::<String>()
         );
     }
     let (mut names, mut readings) = (Vec::new(), Vec::new());
@@ -190,16 +246,30 @@ fn experiment(args: &Args, path: &Path, wordy: &mut BTreeSet<String>) -> Result<
         if at == label || args.exclude.contains(&name) {
             continue;
         }
-        if column.iter().any(|v| v.is_finite()) {
+        if !name.is_empty() && column.iter().any(|v| v.is_finite()) {
             names.push(name);
             readings.push(column);
         } else {
-            wordy.insert(name);
+            seen.wordy.insert(name);
         }
     }
     if names.is_empty() {
         bail!("it has no column of numbers beside {}", args.label);
     }
-    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    Ok(Experiment { name, names, columns: readings, trouble })
+    Ok(Experiment { name: name.to_owned(), names, columns: readings, trouble })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_normal;
+
+    #[test]
+    fn labels_are_read_as_people_write_them() {
+        for normal in ["", "0", "0.0", "0,00", "-0", "normal", "Normal", "FALSE"] {
+            assert!(is_normal(normal), "{normal:?}");
+        }
+        for trouble in ["1", "0.5", "valve", "TRUE", "nan"] {
+            assert!(!is_normal(trouble), "{trouble:?}");
+        }
+    }
 }

@@ -110,7 +110,7 @@ const BH_Q: f64 = 0.05;
 
 /// What every rule made of one table, window by window.
 struct Seen {
-    driftline: Vec<Alarm>,
+    driftline: Vec<bool>,
     /// [`PEERS`] as their users set them, and [`BH`].
     set: [Vec<bool>; 6],
     /// The largest statistic of any column, in units that are the same for all columns.
@@ -123,7 +123,7 @@ struct Seen {
 fn watch(experiment: &Experiment, cut: &Cut) -> Seen {
     let windows = experiment.trouble.len().saturating_sub(cut.training) / cut.window;
     let mut seen = Seen {
-        driftline: vec![Alarm::default(); windows],
+        driftline: vec![false; windows],
         set: std::array::from_fn(|_| vec![false; windows]),
         statistics: std::array::from_fn(|_| vec![f64::NEG_INFINITY; windows]),
         unwatched: Vec::new(),
@@ -134,7 +134,7 @@ fn watch(experiment: &Experiment, cut: &Cut) -> Seen {
     for (name, column) in experiment.names.iter().zip(&experiment.columns) {
         let of = feature_of(&column[..cut.training], &[], &[], options);
         if let Some(reason) = of.unwatched {
-            seen.unwatched.push((name.clone(), reason.to_string()));
+            seen.unwatched.push((name.clone(), reason.to_string().replace("your table", "its training rows")));
             continue;
         }
         let normal: Vec<f32> = column[..cut.training].iter().copied().filter(|v| v.is_finite()).collect();
@@ -155,15 +155,15 @@ fn watch(experiment: &Experiment, cut: &Cut) -> Seen {
         let mut page_hinkley = PageHinkley::new(PageHinkleySettings::default());
         let (critical, (js, js_sd)) = (trained.ks_critical(0.05), trained.js_chunks);
         for (i, window) in column[cut.training..].chunks_exact(cut.window).enumerate() {
-            let alarm = own.alarm(window, WallMs(0));
-            let now = &mut seen.driftline[i];
-            *now = Alarm { on: now.on | alarm.on, raised: now.raised | alarm.raised };
+            seen.driftline[i] |= own.alarm(window, WallMs(0)).on;
             // ADWIN and Page-Hinkley are made for readings of about unit size.
             let standard: Vec<f32> = window.iter().map(|&x| ((f64::from(x) - mean) / sd) as f32).collect();
             let readings = || standard.iter().filter(|x| x.is_finite()).map(|&x| f64::from(x));
             let [psi, d, distance, ladder, sums] =
                 std::array::from_fn(|rule| rules[rule].window(if rule < 3 { window } else { &standard }, WallMs(0)));
-            let statistics = [psi / 0.2, d / critical, (distance - js) / (3.0 * js_sd), ladder, sums];
+            // Windows that do not differ at all have no unit.
+            let apart = if js_sd > 0.0 { 3.0 * js_sd } else { 1.0 };
+            let statistics = [psi / 0.2, d / critical, (distance - js) / apart, ladder, sums];
             let set = [
                 psi > 0.2,
                 d >= critical,
@@ -224,8 +224,8 @@ impl Sum {
     }
 }
 
-/// The statistic above which so few of the normal windows lie.
-fn threshold(experiments: &[&Experiment], cut: &Cut, seen: &[Seen], rule: usize, wrong: usize) -> f64 {
+/// The statistic above which so few of the normal windows lie; `None` where there are no more of them.
+fn threshold(experiments: &[&Experiment], cut: &Cut, seen: &[Seen], rule: usize, wrong: usize) -> Option<f64> {
     let mut normal: Vec<f64> = Vec::new();
     for (experiment, seen) in experiments.iter().zip(seen) {
         let statistics = kinds(experiment, cut).0.into_iter().zip(&seen.statistics[rule]);
@@ -233,7 +233,7 @@ fn threshold(experiments: &[&Experiment], cut: &Cut, seen: &[Seen], rule: usize,
     }
     normal.sort_by(|a, b| b.total_cmp(a));
     // Equal values cannot be told apart by a threshold: the next larger one keeps the rate.
-    normal.get(wrong).map_or(f64::NEG_INFINITY, |&at| at + at.abs().max(1e-9) * 1e-9)
+    normal.get(wrong).map(|&at| at + at.abs().max(1e-9) * 1e-9)
 }
 
 /// Names of columns by why they are not watched, in words.
@@ -265,7 +265,7 @@ pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
     if experiments.is_empty() {
         return Table { about: not_watched + &blind, ..Table::default() };
     }
-    let own = Sum::of(experiments, cut, seen.iter().map(|s| s.driftline.clone()));
+    let own = Sum::of(experiments, cut, seen.iter().map(|s| edges(s.driftline.iter().copied())));
     let row = |name: &str, set: &Sum, equal: Option<&Sum>| -> Vec<String> {
         let equal = equal.map_or_else(|| ["–".into(), "–".into()], Sum::trouble);
         let first = [name.to_owned(), format!("{} of {}", set.wrong, set.normal)];
@@ -274,9 +274,11 @@ pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
     let mut rows = vec![row("Driftline", &own, Some(&own))];
     for (rule, name) in PEERS.iter().enumerate() {
         let set = Sum::of(experiments, cut, seen.iter().map(|s| edges(s.set[rule].iter().copied())));
-        let limit = threshold(experiments, cut, &seen, rule, own.wrong);
-        let above = |s: &Seen| edges(s.statistics[rule].iter().map(|&statistic| statistic >= limit));
-        rows.push(row(name, &set, Some(&Sum::of(experiments, cut, seen.iter().map(above)))));
+        let equal = threshold(experiments, cut, &seen, rule, own.wrong).map(|limit| {
+            let above = |s: &Seen| edges(s.statistics[rule].iter().map(|&statistic| statistic >= limit));
+            Sum::of(experiments, cut, seen.iter().map(above))
+        });
+        rows.push(row(name, &set, equal.as_ref()));
     }
     let set = Sum::of(experiments, cut, seen.iter().map(|s| edges(s.set[PEERS.len()].iter().copied())));
     rows.push(row(BH, &set, None));
@@ -291,7 +293,9 @@ pub fn table(experiments: &[Experiment], cut: &Cut) -> Table {
             cut.training,
             cut.window,
             cut.tolerance,
-            not_watched + &blind
+            not_watched
+                + &blind
+                + if own.troubled == 0 { " None of their windows is labelled as trouble." } else { "" }
         ),
         columns: [
             "rule",
@@ -321,7 +325,7 @@ mod tests {
         let column = (0..1_000).map(|i| (random.normal() + if i >= moves { 3.0 } else { 0.0 }) as f32).collect();
         let trouble = (0..1_000).map(|i| i >= labelled).collect();
         let experiment = Experiment { name: "x".into(), names: vec!["c".into()], columns: vec![column], trouble };
-        outcome(&experiment, &CUT, &watch(&experiment, &CUT).driftline)
+        outcome(&experiment, &CUT, &edges(watch(&experiment, &CUT).driftline.into_iter()))
     }
 
     #[test]
@@ -358,7 +362,10 @@ mod tests {
         let blind = Experiment { name: "blind.csv".into(), names, columns, trouble: vec![false; 500] };
         let Table { about, rows, .. } = table(&[watched, blind], &CUT);
         assert!(about.contains("Not watched in at least one table: version ("), "{about}");
-        assert!(about.ends_with("Left out, as no column can be watched: blind.csv."), "{about}");
+        assert!(
+            about.contains("Left out, as no column can be watched: blind.csv. None of their windows is"),
+            "{about}"
+        );
         assert_eq!(rows[0][1], "0 of 5", "{rows:?}");
     }
 
@@ -382,7 +389,7 @@ mod tests {
         let of: Vec<&Experiment> = experiments.iter().collect();
         for (rule, name) in PEERS.iter().enumerate() {
             for wrong in [0, 3] {
-                let limit = threshold(&of, &CUT, &seen, rule, wrong);
+                let limit = threshold(&of, &CUT, &seen, rule, wrong).expect("more normal windows than that");
                 let above = |s: &Seen| edges(s.statistics[rule].iter().map(|&statistic| statistic >= limit));
                 let sum = Sum::of(&of, &CUT, seen.iter().map(above));
                 assert_eq!((sum.normal, sum.troubled), (100, 4));
