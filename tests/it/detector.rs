@@ -90,6 +90,28 @@ fn one_wild_window_at_the_start_is_not_taken_for_the_streams_own_level() {
     assert_eq!(alarms, 0);
 }
 
+#[test]
+fn a_level_is_learned_from_the_first_windows_and_from_none_after_them() {
+    for rho in [0.0, 0.9] {
+        let mut rng = Random::new(0x1ea4);
+        let mut learned = Vec::new();
+        for _ in 0..20 {
+            let feature = baseline_of(&ar_table(&mut rng, 6_000, rho)).remove(0);
+            let mut stream = Stream::new(&feature, 20);
+            for slot in 0..AT + 100 {
+                let table = ar_table(&mut rng, N, rho);
+                stream.step(Tally { counts: &counts(&feature, &table), missing: 0, repeats: 0 }, slot, 1e5);
+                if slot + 1 == AT {
+                    learned.push(stream.learned(N));
+                }
+            }
+            assert_eq!(learned.last(), Some(&stream.learned(N)), "AR({rho}): no window after the first {AT} counts");
+        }
+        let most = learned.iter().filter(|&&windows| windows >= 0.9 * AT as f64).count();
+        assert!(most >= 17, "AR({rho}): healthy streams learn from nearly all of them: {learned:?}");
+    }
+}
+
 /// Windows until the alarm after the change, over seeds; and what it was called.
 fn delays(map: impl Fn(f64) -> f64, seeds: u64) -> (Vec<u64>, Vec<Family>) {
     let mut found: Vec<(u64, Family)> = (0..seeds)

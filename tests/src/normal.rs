@@ -85,6 +85,11 @@ impl Stream {
         let design = self.designs.design(&self.baseline, place);
         self.detector.step(design, &window, slot, threshold)
     }
+
+    /// Windows' worth of readings that its level was learned from.
+    pub fn learned(&self, n: usize) -> f64 {
+        self.detector.own_readings() / n as f64
+    }
 }
 
 /// A baseline of these features.

@@ -41,7 +41,7 @@ pub struct Size {
 impl Size {
     /// A million null windows per scenario.
     pub const FULL: Self =
-        Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, delays: 800, runs: 400, fleet: 1_000 };
+        Self { seed: 1, baselines: 20, streams: 50, windows: 1_000, delays: 1_600, runs: 400, fleet: 1_000 };
     /// Enough to see that everything works.
     pub const QUICK: Self = Self { seed: 1, baselines: 4, streams: 5, windows: 200, delays: 60, runs: 60, fleet: 20 };
 }

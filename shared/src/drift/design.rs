@@ -27,9 +27,9 @@ const LEVEL_SHIFT_MAX: f64 = 1.0;
 const SHARE_SHIFT_MAX: f64 = 1.6;
 /// The stake of a shift grows with its square root: what can be seen at once is worth a little more than what takes days anyway.
 const STAKE_POWER: f64 = 0.5;
-/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 70 windows. It is no larger than what people call small,
+/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 50 windows. It is no larger than what people call small,
 /// of which the tolerance takes its part.
-const SMALLEST: (f64, f64) = (11.5, 70.0);
+const SMALLEST: (f64, f64) = (11.5, 50.0);
 const SMALL: (f64, f64) = (0.2, 0.3);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);

@@ -27,13 +27,14 @@ const LANES: usize = 8;
 /// Most levels that a stream learns: of location and scale, or of the coordinates of an embedding's group.
 const LEVELS_MAX: usize = GROUP;
 const _: () = assert!(LEVELS_MAX >= CATEGORIES_LEARNED, "categories come first among a feature's families");
-/// Windows that the own level is learned from. A level that were learned for ever would follow a slow change.
+/// Windows that the own level is learned from: a stream's first ones. A level that were learned for ever would follow a slow change.
 pub const OWN_WINDOWS: u32 = 200;
 /// The own level counts from so many windows on: learned from one, it would follow that window's noise, and healthy windows would then look
 /// changed for ever. These are learned from whatever they show.
 const OWN_WINDOWS_MIN: u32 = 5;
-/// Later the own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on.
-const LEARN_BELOW: f64 = 3.0;
+/// Later the own level is not learned from windows in which the CUSUM mixture stands above this: something may be going on. Lower, it would
+/// leave out the windows that show best where a healthy stream's level lies (docs/decisions/0018-phi-from-readings.md).
+const LEARN_BELOW: f64 = 10.0;
 
 /// What a detector alarms about.
 #[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq)]
@@ -81,7 +82,9 @@ pub type View = List<Compared, FAMILIES_MAX>;
 /// What a stream showed while it was calm.
 #[derive(bincode::Encode, bincode::Decode, Debug, Clone, Copy, PartialEq, Default)]
 struct Own {
+    /// Windows without an alarm, calm or not, up to [`OWN_WINDOWS`].
     windows: u32,
+    /// Readings of the calm ones.
     n: f64,
     /// Score sums by frame; only families with a level have one, and those are the first.
     sums: [f64; LEVELS_MAX],
@@ -195,9 +198,8 @@ impl Detector {
         } else {
             step.cleared = self.let_go(design, window);
         }
-        let calm = *held < LEARN_BELOW || self.own.windows < OWN_WINDOWS_MIN;
-        if self.latch.is_none() && calm && self.own.windows < OWN_WINDOWS {
-            self.learn(design, window);
+        if self.latch.is_none() && self.own.windows < OWN_WINDOWS {
+            self.learn(design, window, *held);
         }
         step
     }
@@ -216,13 +218,16 @@ impl Detector {
         Some((frame, self.less_own(at, frame, *window.get(at)?)))
     }
 
-    fn learn(&mut self, design: &Design, window: &[Compared]) {
+    fn learn(&mut self, design: &Design, window: &[Compared], held: f64) {
         let mut level = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.is_learned());
         if level.next().is_some_and(|(_, compared)| compared.n <= 0.0) {
             // A window without readings says nothing.
             return;
         }
         self.own.windows += 1;
+        if held >= LEARN_BELOW && self.own.windows > OWN_WINDOWS_MIN {
+            return;
+        }
         let levels = design.frames.iter().zip(window).filter(|(frame, _)| frame.family.is_learned());
         for (at, ((_, compared), own)) in levels.zip(&mut self.own.sums).enumerate() {
             *own += compared.sum;
