@@ -3,7 +3,14 @@
 use crate::bad_input::{complains, create, table};
 use crate::fleet::{binary, root, run};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("a file");
+    path
+}
 
 #[test]
 fn what_will_not_be_watched_is_said_and_why() {
@@ -29,11 +36,7 @@ fn what_will_not_be_watched_is_said_and_why() {
 fn bad_tables_are_refused_when_a_baseline_is_made() {
     let dir = tempfile::tempdir().expect("a folder");
     let model = root().join("tests/models/pump-v1.onnx");
-    let file = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    };
+    let file = |name: &str, text: &str| file(dir.path(), name, text);
     complains(&mut create(&model, &file("empty.csv", "")), 1, &["empty.csv", "empty"]);
     complains(&mut create(&model, &file("header.csv", &table(0))), 1, &["header.csv", "rows"]);
     complains(&mut create(&model, &file("few.csv", &table(10))), 1, &["few.csv", "10 rows"]);
@@ -56,11 +59,7 @@ fn bad_tables_are_refused_when_a_baseline_is_made() {
 fn what_a_table_lacks_is_said_when_a_baseline_is_made() {
     let dir = tempfile::tempdir().expect("a folder");
     let model = root().join("tests/models/pump-v1.onnx");
-    let file = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    };
+    let file = |name: &str, text: &str| file(dir.path(), name, text);
     let timed = |bad: usize| -> String {
         let time = |i: usize| if i < bad { "yesterday".to_owned() } else { format!("{}", 1_700_000_000 + 60 * i) };
         let row =

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long)]
     data: PathBuf,
     /// The rows are readings of a signal: the model takes as many of them as its input is long, and a new sample begins every HOP rows
-    #[arg(long, value_name = "HOP")]
+    #[arg(long, value_name = "HOP", value_parser = clap::value_parser!(u32).range(1..))]
     signal_hop: Option<u32>,
     /// What a full pixel is for a model of images: 1 or 255
     #[arg(long, value_enum, default_value_t = FullPixel::Unit)]
