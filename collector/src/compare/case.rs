@@ -290,6 +290,6 @@ mod tests {
         );
         let unknown =
             r#"{"as":"nannyml","metric":"js_distance","params":{"bins":3},"input":{"ref":[1,2],"cur":[3,4]}}"#;
-        assert!(error(unknown).starts_with("there is no parameter bins; this metric takes "), "{}", error(unknown));
+        assert!(error(unknown).starts_with("there is no parameter bins; js_distance takes "), "{}", error(unknown));
     }
 }

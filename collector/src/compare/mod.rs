@@ -295,7 +295,7 @@ pub fn answer(request: &mut Request) -> Result<(Metric, Answer), Refusal> {
         Tool::River => series::answer(metric, input, &params),
     };
     // A parameter that does not exist is said before what its absence may have led to.
-    match (&answer, params.finish()) {
+    match (&answer, params.finish(metric)) {
         (Ok(_), Err(unknown)) => Err(unknown),
         _ => Ok((metric, answer?)),
     }

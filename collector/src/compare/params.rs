@@ -1,7 +1,7 @@
 //! Parameters of a case: each is asked for under all names people give it, and what nobody asked for is an error.
 
-use super::Refusal;
 use super::sample::special;
+use super::{Metric, Refusal};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 
@@ -66,15 +66,15 @@ impl<'a> Params<'a> {
     }
 
     /// An error if something was given that nobody asked for.
-    pub fn finish(&self) -> Result<(), Refusal> {
+    pub fn finish(&self, metric: Metric) -> Result<(), Refusal> {
         let known = self.known.borrow();
         let Some(unknown) = self.given.keys().find(|k| !known.contains(&k.as_str())) else { return Ok(()) };
         if known.is_empty() {
-            return Err(Refusal::input(format!("there is no parameter {unknown}; this metric takes none")));
+            return Err(Refusal::input(format!("there is no parameter {unknown}; {} takes none", metric.name())));
         }
         let mut names = known.clone();
         names.sort_unstable();
         names.dedup();
-        Err(Refusal::input(format!("there is no parameter {unknown}; this metric takes {}", names.join(", "))))
+        Err(Refusal::input(format!("there is no parameter {unknown}; {} takes {}", metric.name(), names.join(", "))))
     }
 }
