@@ -260,9 +260,8 @@ impl Rows {
         let row = match &mut self.kind {
             Kind::Csv { reader, columns, record, rows } => {
                 if reader.read_byte_record(record).map_err(|e| read_error(&self.path, e))? {
+                    let line = line_of(record, *rows);
                     *rows += 1;
-                    // Where lines end with a carriage return the reader has not come to this one's number yet.
-                    let line = record.position().map_or(0, csv::Position::line).max(*rows + 1);
                     let cells = &*record;
                     let found = columns.row(cells.len(), |at| cells.get(at).unwrap_or_default(), &self.wanted, values);
                     found.map_or_else(|error| Row::Malformed { line, error }, Row::Sample)
@@ -294,6 +293,12 @@ impl Rows {
             }
         }
     }
+}
+
+/// The line of a CSV record, the `row`-th below the header counted from 0: where lines end with a carriage return the reader has not come to
+/// its number yet.
+pub fn line_of(record: &csv::ByteRecord, row: u64) -> u64 {
+    record.position().map_or(0, csv::Position::line).max(row + 2)
 }
 
 /// A column name as it stands in a header, without the byte order mark that spreadsheets write.

@@ -229,7 +229,7 @@ fn experiment(args: &Args, path: &Path, name: &str, seen: &mut Seen) -> Result<E
         }
     }
     if ragged > 0 {
-        eprintln!("note: {name}: {ragged} rows without a cell for every column are left out");
+        eprintln!("note: {name}: rows without a cell for every column, and headers among them, are left out: {ragged}");
     }
     if trouble.len() < args.training_rows.saturating_add(args.window_rows) {
         bail!("its {} rows are fewer than training data and a window need", trouble.len());

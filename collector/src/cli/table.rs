@@ -4,7 +4,7 @@ use super::header::{self, open};
 use super::output::progress;
 use anyhow::{Context, Result, bail};
 use driftline_agent::config::Format;
-use driftline_agent::source::{Row, Rows, Wanted};
+use driftline_agent::source::{Row, Rows, Wanted, line_of};
 use driftline_collector::explain::some;
 use driftline_shared::list::Text;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +119,7 @@ pub fn context(
         if let Some(at) = time {
             let text = text(at);
             let Some(ms) = time_ms(&text) else {
-                let line = record.position().map_or(0, csv::Position::line).max(row as u64 + 2);
+                let line = line_of(&record, row as u64);
                 let why = "which is no time (RFC 3339, or seconds or milliseconds since 1970)";
                 let text = Text::<32>::cut(&text);
                 first_bad
