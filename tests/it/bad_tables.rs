@@ -102,6 +102,12 @@ fn what_a_table_lacks_is_said_when_a_baseline_is_made() {
         1,
         &["bare.csv has no header line", "61, 1.8, 12, 1480, 45"],
     );
+    let blind = file("blind.csv", &table(300).replace(",wear", ",worn"));
+    complains(
+        create(&model, &file("labelled.csv", &table(300))).args(["--label", "wear", "--calibration"]).arg(&blind),
+        1,
+        &["blind.csv has no column wear, which --calibration needs"],
+    );
     fs::create_dir(dir.path().join("images")).expect("a folder");
     complains(
         create(&model, &dir.path().join("images")).args(["--exclude", "wear"]),
@@ -131,8 +137,10 @@ fn sensor_tables_that_say_nothing_are_left_out() {
         error.contains("row 31 of the 40 that would be its training data is labelled \"1\", which is trouble"),
         "{error}"
     );
-    let (code, page, error) = file(&mut (0..200).map(|i| row(i, i >= 180)));
+    let torn = ["day 200,1\n".to_owned(), "at,t,version,anomaly\n".to_owned()];
+    let (code, page, error) = file(&mut (0..200).map(|i| row(i, i >= 180)).chain(torn));
     assert_eq!(code, 0, "{error}");
+    assert!(error.contains("and headers among them, are left out: 2"), "{error}");
     assert!(error.contains("columns without a name or a number are no readings: at"), "{error}");
     let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
     let about = page[0]["about"].as_str().expect("words");
@@ -152,4 +160,26 @@ fn sensor_tables_that_say_nothing_are_left_out() {
     let (code, _, error) = run(command.args(["evaluate", "--tolerance", "nan"]));
     assert_eq!(code, 2);
     assert!(error.contains("give a finite number of at least 0"), "{error}");
+}
+
+#[test]
+fn a_signals_samples_run_over_no_skipped_row_however_lines_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = root().join("tests/models/corpus/nn-cnn1d-1x128.onnx");
+    for end in ["\n", "\r\n", "\r", "\n\n"] {
+        // Each reading is its row's number, and one in 130 is none.
+        let reading = |i: usize| if i % 130 == 129 { format!("bad{end}") } else { format!("{i}{end}") };
+        let text: String = std::iter::once(format!("x{end}")).chain((0..30 * 130).map(reading)).collect();
+        let mut command = create(&model, &file(dir.path(), "signal.csv", &text));
+        let (code, out, said) = run(command.args(["--signal-hop", "128"]));
+        assert_eq!(code, 0, "{end:?}: {said}");
+        assert!(said.contains("30 rows of") && out.contains("baseline of 30 rows"), "{end:?}: {out}{said}");
+        let golden = fs::read_to_string(dir.path().join("signal.bundle/golden.json")).expect("golden rows");
+        let golden: serde_json::Value = serde_json::from_str(&golden).expect("JSON");
+        for sample in golden["inputs"].as_array().expect("samples") {
+            let sample: Vec<f64> = sample.as_array().expect("readings").iter().filter_map(|x| x.as_f64()).collect();
+            assert!(sample.windows(2).all(|pair| pair[1] - pair[0] == 1.0), "{end:?}: {sample:?}");
+        }
+        fs::remove_dir_all(dir.path().join("signal.bundle")).expect("removed");
+    }
 }
