@@ -337,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn a_second_column_is_no_second_alarm() {
+        let mut random = Random::new(1);
+        let mut moves =
+            |at: usize| (0..1_000).map(|i| (random.normal() + if i >= at { 3.0 } else { 0.0 }) as f32).collect();
+        let columns = vec![moves(500), moves(700)];
+        let (names, trouble) = (vec!["a".into(), "b".into()], (0..1_000).map(|i| i >= 700).collect());
+        let row = table(&[Experiment { name: "x".into(), names, columns, trouble }], &CUT).rows.swap_remove(0);
+        assert_eq!(row[2], "0 of 1", "the first holds since before: {row:?}");
+    }
+
+    #[test]
     fn trouble_ends_where_its_label_does() {
         // Rows 400 to 1,000 in windows of 20: trouble in rows 505 to 544 and, before a window has passed, again; once more much later.
         let trouble = |i: usize| (505..545).contains(&i) || (560..570).contains(&i) || (800..1_000).contains(&i);
