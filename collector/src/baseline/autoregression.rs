@@ -3,7 +3,8 @@
 //! Blocks of a window are few, and their long-run variance is known to a quarter of itself where a hundred of them are; readings are
 //! many. An AR(p) model fitted by Yule and Walker's equations (Levinson's recursion), p chosen by Schwarz's criterion, says what the
 //! variance of long means is if the readings are such a series: σ²/(1 - Σa)² (Berk, *Consistent autoregressive spectral estimates*, 1974).
-//! Whether they are is for [`super::variation`] to judge, which has the blocks beside it.
+//! Where something slow lies under fast noise it takes more orders than are tried; means of a few neighbours, in which there is less of the
+//! noise, show it to the same model. Whether that is enough is for [`super::variation`] to judge, which has the blocks beside it.
 
 /// Largest order that is tried, and as a share of the readings.
 const ORDER_MAX: usize = 24;
@@ -11,13 +12,30 @@ const ORDER_SHARE: usize = 20;
 /// Normal quantile of an upper bound that holds for twenty features at once in 95 % of tables.
 const UPPER: f64 = 2.81;
 
-/// A long-run variance, in units of the scores' own variance.
+/// Neighbours whose mean is taken.
+const NEIGHBOURS: usize = 8;
+
+/// A long-run variance, in units of the readings' variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LongRun {
     /// Its estimate.
     pub phi: f64,
-    /// Its upper bound ([`UPPER`]); the standard error of ln φ is that of an AR(1) series, √((2 + 4φ)/N).
-    pub upper: f64,
+    /// Standard error of ln φ, as of an AR(1) series of N values: √((2 + 4φ')/N), φ' in units of the variance of these values.
+    pub error: f64,
+}
+
+impl LongRun {
+    /// Its upper bound ([`UPPER`]).
+    pub fn upper(&self) -> f64 {
+        self.phi * (UPPER * self.error).exp()
+    }
+
+    /// How many standard errors it lies above another one, which is of the same series and better known if both are right: then their
+    /// difference has the difference of their variances (Hausman, *Specification tests in econometrics*, 1978). It is taken for no less than
+    /// the other's own error, since neither is of quite such a series.
+    pub fn above(&self, other: &Self) -> f64 {
+        (self.phi / other.phi).ln() / (self.error.powi(2) - other.error.powi(2)).max(other.error.powi(2)).sqrt()
+    }
 }
 
 /// Of series of scores with mean 0 and variance 1, one per device, in time order and each around its own mean; gaps are `None`.
@@ -28,8 +46,19 @@ pub fn long_run(series: &[Vec<Option<f64>>]) -> Option<LongRun> {
     let centred: Vec<Vec<Option<f64>>> = series.iter().map(|s| centred(s)).collect();
     let covariances: Vec<f64> = (0..=orders).map(|lag| covariance(&centred, lag)).collect::<Option<_>>()?;
     let phi = of_covariances(&covariances, known as f64)?;
-    let error = ((2.0 + 4.0 * phi) / known as f64).sqrt();
-    Some(LongRun { phi, upper: phi * (UPPER * error).exp() })
+    let error = ((2.0 + 4.0 * phi / covariances[0]) / known as f64).sqrt();
+    Some(LongRun { phi, error })
+}
+
+/// The same from means of [`NEIGHBOURS`] readings.
+pub fn long_run_of_means(series: &[Vec<Option<f64>>]) -> Option<LongRun> {
+    let mean = |readings: &[Option<f64>]| {
+        let known = readings.iter().flatten().count();
+        (known > 0).then(|| readings.iter().flatten().sum::<f64>() / known as f64)
+    };
+    let means: Vec<Vec<_>> = series.iter().map(|s| s.chunks_exact(NEIGHBOURS).map(mean).collect()).collect();
+    let of_means = long_run(&means)?;
+    Some(LongRun { phi: of_means.phi * NEIGHBOURS as f64, ..of_means })
 }
 
 fn centred(series: &[Option<f64>]) -> Vec<Option<f64>> {
@@ -106,7 +135,7 @@ mod tests {
         {
             let found = long_run(&[series(20_000, coefficients, 3), series(20_000, coefficients, 4)]).expect("enough");
             assert!((found.phi / wanted - 1.0).abs() < 0.15, "{coefficients:?}: {found:?} for {wanted}");
-            assert!(found.upper > found.phi);
+            assert!(found.upper() > found.phi);
         }
     }
 
@@ -117,13 +146,31 @@ mod tests {
         let bounds: Vec<f64> = (0..800u64)
             .map(|seed| {
                 let scores: Vec<_> = series(6_000, &[0.9], seed).into_iter().map(|x| x.map(|x| x * scale)).collect();
-                long_run(&[scores]).expect("enough").upper
+                long_run(&[scores]).expect("enough").upper()
             })
             .collect();
         let below = bounds.iter().filter(|&&bound| bound <= 19.0).count();
         assert!((1..=8).contains(&below), "{below} of 800 bounds are below");
         let mean = bounds.iter().sum::<f64>() / bounds.len() as f64;
         assert!((1.2..1.5).contains(&(mean / 19.0)), "a bound of {mean} on average");
+    }
+
+    #[test]
+    fn means_of_neighbours_show_what_lies_under_noise() {
+        // A tenth of the variance wanders with a coefficient of .98: φ = .9 + .1·1.98/.02 = 10.8.
+        let wander = series(60_000, &[0.98], 5);
+        let mut random = Random::new(6);
+        let noise =
+            |x: Option<f64>| x.map(|x| x * (0.1f64 * (1.0 - 0.98 * 0.98)).sqrt() + 0.9f64.sqrt() * random.normal());
+        let under_noise = [wander.into_iter().map(noise).collect()];
+        let (readings, means) =
+            (long_run(&under_noise).expect("enough"), long_run_of_means(&under_noise).expect("enough"));
+        assert!((means.phi / 10.8).ln().abs() < 3.0 * means.error, "{means:?}");
+        assert!(means.above(&readings) > 3.0, "{means:?} and {readings:?}");
+        // Where nothing is hidden they agree.
+        let plain = [series(60_000, &[0.5], 7)];
+        let (readings, means) = (long_run(&plain).expect("enough"), long_run_of_means(&plain).expect("enough"));
+        assert!(means.above(&readings).abs() < 3.0, "{means:?} and {readings:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Formulas and sources: docs/detection.md. Rows are taken in time order within each device, so that neighbours in a block are
 //! neighbours in time. A season is kept only where the hour explains more than chance would.
 
-use super::autoregression::{LongRun, long_run};
+use super::autoregression::{LongRun, long_run, long_run_of_means};
 use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, SeasonSlot};
 use driftline_shared::drift::design::COMMON_SHARE;
 use driftline_shared::drift::scores::{Family, Scores, Sum};
@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 const BLOCKS_MIN: usize = 10;
 /// Below so many blocks their variance is too uncertain to stand alone.
 pub const BLOCKS_FEW: usize = 50;
+/// Standard errors by which a coarser estimate of φ may lie above a finer one before it is taken for a sign of something slow.
+const DOUBT: f64 = 2.0;
 /// Fewest devices that say how much devices differ.
 pub const DEVICES_MIN: usize = 5;
 /// Fewest rows of a device that count for it.
@@ -223,20 +225,24 @@ impl OfBlocks {
         Self { phi, upper: variance::upper(phi, blocks, low), correlation, blocks }
     }
 
-    /// phi, given what the readings say if they are an autoregressive series. They are believed, being many where blocks are few, as long
-    /// as the blocks vary by no more than a standard error of their own above it (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley,
-    /// *Spectral analysis and time series*, 1981): further off, something is slower than the model knows, and from two on the blocks count.
-    fn beside(&self, readings: Option<LongRun>) -> f64 {
+    /// phi, given what readings and the means of a few say if they are an autoregressive series. Readings are believed, being many where
+    /// blocks are few, as long as the means say no more than [`DOUBT`] standard errors above them, and the blocks no more than that above both
+    /// (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral analysis and time series*, 1981): further off, something is
+    /// slower than the model knows, and one more standard error on they are not believed at all.
+    fn beside(&self, readings: Option<LongRun>, means: Option<LongRun>) -> f64 {
         let Some(readings) = readings else { return self.upper };
-        let of_readings = readings.upper.max(1.0);
-        let of_blocks = self.upper.max(of_readings);
+        let means = means.unwrap_or(readings);
+        let doubt = |off: f64| (off - DOUBT).clamp(0.0, 1.0);
+        let from_to = |from: f64, to: f64, share: f64| from + (to - from).max(0.0) * share;
+        let share = doubt(means.above(&readings));
+        let phi = from_to(readings.phi, means.phi, share);
+        let upper = from_to(readings.upper(), means.upper(), share).max(1.0);
         if self.blocks < BLOCKS_FEW {
-            return of_blocks;
+            return self.upper.max(upper);
         }
         let lags = variance::lag(self.blocks) as f64;
         let error = (4.0 * (lags + 1.0) / (3.0 * self.blocks as f64)).sqrt();
-        let off = (self.phi / readings.phi - 1.0) / error;
-        of_readings + (of_blocks - of_readings) * (off - 1.0).clamp(0.0, 1.0)
+        from_to(upper, self.upper, doubt((self.phi / phi - 1.0) / error))
     }
 }
 
@@ -248,7 +254,8 @@ fn estimate_phi(feature: &mut FeatureBaseline, values: &[f32], order: &Order, bl
         let found = OfBlocks::new(&sums(&tables, family, blocks), n as f64);
         match family {
             Family::Location => {
-                feature.phi.location = found.beside(long_run(&scores(feature, &tables, values, order)));
+                let series = scores(feature, &tables, values, order);
+                feature.phi.location = found.beside(long_run(&series), long_run_of_means(&series));
                 correlation = found.correlation;
             }
             Family::Scale => feature.phi.scale = found.upper,
@@ -392,22 +399,30 @@ mod tests {
     }
 
     #[test]
-    fn the_readings_are_believed_until_the_blocks_say_otherwise() {
+    fn the_readings_are_believed_until_means_or_blocks_say_otherwise() {
         // 100 blocks: a lag of 4, a standard error of √(20/300).
         let error = (20.0f64 / 300.0).sqrt();
-        let readings = LongRun { phi: 10.0, upper: 12.0 };
-        let phi = |off: f64, blocks| {
-            let phi = 10.0 * (1.0 + off * error);
-            OfBlocks { phi, upper: 20.0, correlation: 0.0, blocks }.beside(Some(readings))
-        };
-        for (off, wanted) in [(-3.0, 12.0), (0.0, 12.0), (1.0, 12.0), (1.5, 16.0), (2.0, 20.0), (9.0, 20.0)] {
-            assert!((phi(off, 100) - wanted).abs() < 1e-9, "{off} off: {}", phi(off, 100));
+        let readings = LongRun { phi: 10.0, error: 0.06 };
+        let upper = readings.upper();
+        let blocks =
+            |off: f64, blocks| OfBlocks { phi: 10.0 * (1.0 + off * error), upper: 20.0, correlation: 0.0, blocks };
+        let phi = |off: f64, means: LongRun| blocks(off, 100).beside(Some(readings), Some(means));
+        let near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-9, "{found} for {wanted}");
+        // Means that say the same: nothing but the blocks counts.
+        for (off, share) in [(-3.0, 0.0), (0.0, 0.0), (2.0, 0.0), (2.5, 0.5), (3.0, 1.0), (9.0, 1.0)] {
+            near(phi(off, readings), upper + share * (20.0 - upper));
         }
-        assert_eq!(phi(0.0, BLOCKS_FEW - 1), 20.0, "few blocks cannot contradict");
+        // Means with errors of 0.1, so that √(0.1² - 0.06²) = 0.08 is that of the difference, and blocks that say little.
+        for (off, share) in [(-3.0, 0.0), (2.0, 0.0), (2.5, 0.5), (3.0, 1.0), (9.0, 1.0)] {
+            let means = LongRun { phi: 10.0 * (off * 0.08f64).exp(), error: 0.1 };
+            near(phi(-9.0, means), upper + share * (means.upper() - upper).max(0.0));
+        }
+        near(blocks(0.0, BLOCKS_FEW - 1).beside(Some(readings), Some(readings)), 20.0);
         let none = OfBlocks { phi: 3.0, upper: 4.0, correlation: 0.0, blocks: 100 };
-        assert_eq!(none.beside(None), 4.0);
+        near(none.beside(None, None), 4.0);
         // Readings that repeat less than independent ones do not lower it below 1.
-        assert_eq!(none.beside(Some(LongRun { phi: 100.0, upper: 0.5 })), 1.0);
+        let little = LongRun { phi: 0.4, error: 0.01 };
+        near(OfBlocks { phi: 0.4, ..none }.beside(Some(little), None), 1.0);
     }
 
     #[test]

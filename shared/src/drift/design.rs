@@ -9,10 +9,10 @@ use super::scores::{FAMILIES_MAX, Family, Points, Scores};
 use crate::baseline::FeatureBaseline;
 use crate::embedding::{COORDINATES, Embedded};
 use crate::list::List;
-use libm::{exp, log, pow, sqrt};
+use libm::{ceil, exp, log, pow, sqrt};
 
-/// Most components of one design; a feature's are 21: 8 location, 6 scale, 2 for each of top, bottom and missing, 1 for repeats. A
-/// multiple of eight, for vector registers.
+/// Most components of one design; a feature's are at most 21: 8 location, 6 scale, 2 for each of top, bottom and missing, 1 for repeats.
+/// A multiple of eight, for vector registers.
 pub const COMPONENTS_MAX: usize = 32;
 /// Chance that a healthy stream's level lies further from the baseline than it may learn, over all features of a model.
 const REFERENCE_RISK: f64 = 0.01;
@@ -25,11 +25,13 @@ const SHARE_Z: f64 = 3.0;
 const LEVEL_SHIFT_MAX: f64 = 1.0;
 /// Largest shift of a share, whose sd is small.
 const SHARE_SHIFT_MAX: f64 = 1.6;
-/// The stake of a shift grows with its square root: what can be seen at once is worth a little more than what takes days anyway.
-const STAKE_POWER: f64 = 0.5;
-/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 50 windows. It is no larger than what people call small,
+/// The stake of a shift grows with its fourth root: what can be seen at once is worth a little more than what takes days anyway.
+const STAKE_POWER: f64 = 0.25;
+/// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 40 windows. It is no larger than what people call small,
 /// of which the tolerance takes its part.
-const SMALLEST: (f64, f64) = (11.5, 50.0);
+const SMALLEST: (f64, f64) = (11.5, 40.0);
+/// A shift is at most so many times the next smaller one, if there are bets enough: a bet sees what lies between about as soon as its own.
+const SPACING: f64 = 2.2;
 const SMALL: (f64, f64) = (0.2, 0.3);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);
@@ -263,6 +265,7 @@ const NUMERIC_FAMILIES: usize = 6;
 
 /// How a family's share of the stake is spread.
 struct Plan {
+    /// At most.
     shifts: usize,
     largest: f64,
     both_signs: bool,
@@ -297,7 +300,8 @@ impl Plan {
         let small = (SMALL.1 - tolerance).max(SMALL.0);
         let smallest = sqrt(2.0 * SMALLEST.0 * phi / (n.max(1.0) * SMALLEST.1)).min(small);
         let signs: &[f64] = if self.both_signs { &[1.0, -1.0] } else { &[1.0] };
-        let Self { shifts, largest, .. } = *self;
+        let largest = self.largest;
+        let shifts = self.shifts.min(1 + ceil(log(largest / smallest) / log(SPACING)) as usize);
         let shift = move |i: usize| {
             let place = if shifts == 1 { 0.5 } else { i as f64 / (shifts - 1) as f64 };
             smallest * pow(largest / smallest, place)
