@@ -224,6 +224,8 @@ impl<'a> View<'a> {
         others.sort_by(|a, b| b.1.effect_sd.total_cmp(&a.1.effect_sd));
         let left = others.len().saturating_sub(NAMES_MAX);
         let mut names: Vec<String> = others.iter().take(NAMES_MAX).map(|(other, _)| (*other).clone()).collect();
+        // The furthest are named, in an order that does not change with the windows that came first.
+        names.sort();
         if left > 0 {
             names.push(format!("+{left}"));
         }
