@@ -73,6 +73,7 @@ fn samples_are_given_out_when_asked_for_and_every_request_is_kept() {
 /// The files of an answer to a request for so many samples of a device that keeps 20 of them.
 fn files(dir: &Path, collector: &Collector, device: &str, samples: &str, config: &Path) -> Vec<PathBuf> {
     wait_for("kept samples", || (status(config)?["evidence"]["kept"].as_u64() == Some(20)).then_some(()));
+    wait_for("the device", || collector.get("devices").to_string().contains(device).then_some(()));
     let args = ["evidence", "ask", device, "--samples", samples, "--reason", "what does it see?", "--wait", "60"];
     must(&mut collector.cli(&args));
     let id = collector.get("evidence")["items"][0]["id"].to_string();
