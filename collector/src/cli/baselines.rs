@@ -277,6 +277,9 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     if args.data.is_dir() {
         return of_images(onnx, args, &meta, [&origin[0], &origin[1]]);
     }
+    if args.pixels != FullPixel::Unit {
+        bail!("--pixels is for a folder of images, and {} is a table: leave it out", origin[1]);
+    }
     let header = header(&args.data)?;
     let context_columns = [&args.time_column, &args.device_column];
     let said = Said {
