@@ -38,7 +38,8 @@ fn bad_tables_are_refused_when_a_baseline_is_made() {
     let model = root().join("tests/models/pump-v1.onnx");
     let file = |name: &str, text: &str| file(dir.path(), name, text);
     let good = file("good.csv", &table(300));
-    complains(create(&model, &good).args(["--pixels", "byte"]), 1, &["--pixels", "good.csv is a table"]);
+    complains(create(&model, &good).args(["--pixels", "unit"]), 1, &["--pixels", "good.csv is a table"]);
+    complains(create(&model, &dir.path().join("imges")).args(["--pixels", "byte"]), 1, &["imges", "cannot be read"]);
     complains(&mut create(&model, &file("empty.csv", "")), 1, &["empty.csv", "empty"]);
     complains(&mut create(&model, &file("header.csv", &table(0))), 1, &["header.csv", "rows"]);
     complains(&mut create(&model, &file("few.csv", &table(10))), 1, &["few.csv", "10 rows"]);

@@ -64,9 +64,9 @@ pub struct Args {
     /// The rows are readings of a signal: the model takes as many of them as its input is long, and a new sample begins every HOP rows
     #[arg(long, value_name = "HOP", value_parser = clap::value_parser!(u32).range(1..))]
     signal_hop: Option<u32>,
-    /// What a full pixel is for a model of images: 1 or 255
-    #[arg(long, value_enum, default_value_t = FullPixel::Unit)]
-    pixels: FullPixel,
+    /// What a full pixel is for a model of images: 1 or 255 [default: unit]
+    #[arg(long, value_enum)]
+    pixels: Option<FullPixel>,
     /// The model's own embedding of a signal or an image, by the name of its output or of any tensor inside; `none` watches none
     /// [default: an output with "embedding" in its name, where the model has one]
     #[arg(long, value_name = "TENSOR")]
@@ -277,10 +277,10 @@ fn bundle(onnx: &[u8], args: &Args) -> Result<(Bundle, Built)> {
     if args.data.is_dir() {
         return of_images(onnx, args, &meta, [&origin[0], &origin[1]]);
     }
-    if args.pixels != FullPixel::Unit {
+    let header = header(&args.data)?;
+    if args.pixels.is_some() {
         bail!("--pixels is for a folder of images, and {} is a table: leave it out", origin[1]);
     }
-    let header = header(&args.data)?;
     let context_columns = [&args.time_column, &args.device_column];
     let said = Said {
         exclude: &args.exclude,
@@ -357,7 +357,7 @@ fn of_images(onnx: &[u8], args: &Args, meta: &BTreeMap<String, String>, origin: 
             origin[1]
         );
     }
-    let pixels = if args.pixels == FullPixel::Byte { Pixels::Byte } else { Pixels::Unit };
+    let pixels = if args.pixels == Some(FullPixel::Byte) { Pixels::Byte } else { Pixels::Unit };
     let sampled = sampled::image(onnx, pixels)?;
     let classes = class_names(args, meta, inference::class_names(onnx)?)?;
     let (table, training) = sampled::images(&args.data, &sampled, &classes)?;
