@@ -3,7 +3,7 @@
 //! Formulas and sources: docs/detection.md. Rows are taken in time order within each device, so that neighbours in a block are
 //! neighbours in time. A season is kept only where the hour explains more than chance would.
 
-use super::autoregression::{LongRun, long_run, long_run_of_means};
+use super::autoregression::{LongRun, long_run, long_run_of_means, without_gaps};
 use driftline_shared::baseline::{FeatureBaseline, SEASON_SLOTS_MAX, Season, SeasonSlot};
 use driftline_shared::drift::design::COMMON_SHARE;
 use driftline_shared::drift::scores::{Family, Scores, Sum};
@@ -210,23 +210,25 @@ pub struct OfBlocks {
 impl OfBlocks {
     /// Of a standardised score, given its sum in blocks of `n` rows with the device of each.
     pub fn new(sums: &[(usize, Sum)], n: f64) -> Self {
+        let known = sums.iter().map(|(_, sum)| sum.n).sum::<f64>() / sums.len().max(1) as f64;
         let (mut phi, mut blocks, mut correlation) = (0.0, 0usize, 0.0);
         for of_device in sums.chunk_by(|a, b| a.0 == b.0) {
             let means: Vec<f64> = of_device.iter().map(|(_, sum)| sum.mean()).collect();
             if means.len() >= 2 {
                 let unbiased = means.len() as f64 / (means.len() - 1) as f64;
-                phi += variance::phi(&means, n) * unbiased * means.len() as f64;
+                phi += variance::phi(&means, known) * unbiased * means.len() as f64;
                 blocks += means.len();
                 correlation += variance::lag1_autocorrelation(&means) * means.len() as f64;
             }
         }
         let (phi, correlation) = (phi / blocks.max(1) as f64, correlation / blocks.max(1) as f64);
+        let phi = without_gaps(phi, known / n);
         let low = ChiSquared::new((blocks.max(2) - 1) as f64).map_or(0.0, |chi| chi.inverse_cdf(0.05));
         Self { phi, upper: variance::upper(phi, blocks, low), correlation, blocks }
     }
 
     /// phi, given what readings and the means of a few say if they are an autoregressive series. Readings are believed, being many where
-    /// blocks are few, as long as the means say no more than [`DOUBT`] standard errors above them, and the blocks no more than that above both
+    /// blocks are few, as long as the means say no more than [`DOUBT`] standard errors above them, and the blocks no more than that above what the two give
     /// (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral analysis and time series*, 1981): further off, something is
     /// slower than the model knows, and one more standard error on they are not believed at all.
     fn beside(&self, readings: Option<LongRun>, means: Option<LongRun>) -> f64 {
@@ -417,6 +419,9 @@ mod tests {
             let means = LongRun { phi: 10.0 * (off * 0.08f64).exp(), error: 0.1 };
             near(phi(-9.0, means), upper + share * (means.upper() - upper).max(0.0));
         }
+        // Blocks far above the readings, and near means that are believed.
+        let means = LongRun { phi: 16.0, error: 0.1 };
+        near(phi(0.6 / error, means), means.upper());
         near(blocks(0.0, BLOCKS_FEW - 1).beside(Some(readings), Some(readings)), 20.0);
         let none = OfBlocks { phi: 3.0, upper: 4.0, correlation: 0.0, blocks: 100 };
         near(none.beside(None, None), 4.0);
