@@ -228,9 +228,9 @@ impl OfBlocks {
     }
 
     /// phi, given what readings and the means of a few say if they are an autoregressive series. Readings are believed, being many where
-    /// blocks are few, as long as the means say no more than [`DOUBT`] standard errors above them, and the blocks no more than that above what the two give
-    /// (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral analysis and time series*, 1981): further off, something is
-    /// slower than the model knows, and one more standard error on they are not believed at all.
+    /// blocks are few, as long as the means say no more than [`DOUBT`] standard errors above them, and the blocks no more than that above
+    /// what the two give (√(4(L+1)/3W) of Bartlett's estimate with lag L; Priestley, *Spectral analysis and time series*, 1981): further
+    /// off, something is slower than the model knows, and one more standard error on they are not believed at all.
     fn beside(&self, readings: Option<LongRun>, means: Option<LongRun>) -> f64 {
         let Some(readings) = readings else { return self.upper };
         let means = means.unwrap_or(readings);

@@ -30,9 +30,9 @@ const STAKE_POWER: f64 = 0.25;
 /// The smallest shift is the one that a test of 1 in 10^5 (ln = 11.5) would see in 40 windows. It is no larger than what people call small,
 /// of which the tolerance takes its part.
 const SMALLEST: (f64, f64) = (11.5, 40.0);
+const SMALL: (f64, f64) = (0.2, 0.3);
 /// A shift is at most so many times the next smaller one, if there are bets enough: a bet sees what lies between about as soon as its own.
 const SPACING: f64 = 2.2;
-const SMALL: (f64, f64) = (0.2, 0.3);
 /// Share of readings equal to the one before that is tolerated whatever training had, and the share that is bet on.
 const REPEATS: (f64, f64) = (0.5, 0.9);
 /// Categories of at least this share are more or less of what healthy devices see; rarer ones are watched as they are.
@@ -265,7 +265,7 @@ const NUMERIC_FAMILIES: usize = 6;
 
 /// How a family's share of the stake is spread.
 struct Plan {
-    /// At most.
+    /// Bets in one direction, at most: fewer do where the smallest is not far from the largest.
     shifts: usize,
     largest: f64,
     both_signs: bool,
@@ -412,4 +412,45 @@ fn tilt(points: &Points, mean: f64, start: f64) -> Option<f64> {
         theta = next;
     }
     Some(theta)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::{COMPONENTS_MAX, FAMILIES_MAX, Family, NUMERIC_FAMILIES, Plan, SPACING};
+    use std::vec::Vec;
+
+    /// Shifts of the level on a rise, smallest first.
+    fn rises(phi: f64, n: f64, tolerance: f64) -> Vec<f64> {
+        let plan = Plan::of(Family::Location, NUMERIC_FAMILIES);
+        plan.bets(phi, n, tolerance).filter(|(_, sign, _)| *sign > 0.0).map(|(shift, ..)| shift).collect()
+    }
+
+    #[test]
+    fn bets_of_the_level_are_as_many_as_keep_them_near_each_other() {
+        // Windows of 60, whose size counts as 32: independent readings, AR .5 and AR .9 at the upper bounds of their phi.
+        for (phi, bets) in [(1.1, 4), (3.4, 3), (24.0, 3)] {
+            let shifts = rises(phi, 32.0, 0.0);
+            assert_eq!(shifts.len(), bets, "{shifts:?}");
+            assert!(shifts.windows(2).all(|pair| pair[1] <= pair[0] * SPACING * 1.000_001), "{shifts:?}");
+            assert!((shifts[bets - 1] - 1.0).abs() < 1e-9, "{shifts:?}");
+        }
+        // Windows so large that four lie further apart.
+        assert_eq!(rises(1.0, 100_000.0, 0.1).len(), 4);
+    }
+
+    #[test]
+    fn no_plan_has_more_bets_than_a_design_holds_nor_stakes_more_than_all() {
+        let numeric = [Family::Location, Family::Scale, Family::Top, Family::Bottom, Family::Missing, Family::Repeats];
+        let categories = |n| (0..n - 1).map(Family::Category).chain([Family::Missing]).collect();
+        let all: Vec<Vec<Family>> = (2..FAMILIES_MAX as u8 + 1).map(categories).chain([numeric.to_vec()]).collect();
+        for (families, n) in all.iter().flat_map(|families| [1.0, 32.0, 1e6].map(|n| (families, n))) {
+            let bets = families
+                .iter()
+                .flat_map(|family| Plan::of(*family, families.len()).bets(1.0, n, 0.0).collect::<Vec<_>>());
+            let stakes: Vec<f64> = bets.map(|(_, _, stake)| stake).collect();
+            assert!(stakes.len() <= COMPONENTS_MAX, "{} of {families:?}", stakes.len());
+            assert!(stakes.iter().sum::<f64>() < 1.0 + 1e-9, "{families:?}");
+        }
+    }
 }
